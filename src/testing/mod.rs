@@ -1,0 +1,1 @@
+//! An AMPS-speaking server inside the process.

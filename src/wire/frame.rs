@@ -1,0 +1,165 @@
+//! Writes one outgoing frame straight into a larger buffer.
+
+use super::fields::Field;
+use super::grammar::escape_into;
+use super::{CommandType, MAX_FRAME};
+
+/// A frame under construction at the end of a buffer.
+///
+/// The four bytes of the length are reserved first and patched by [`FrameWriter::finish`]; a writer that is dropped
+/// unfinished leaves the buffer as it was. Empty values are left out, because the protocol cannot express them.
+#[derive(Debug)]
+pub(crate) struct FrameWriter<'a> {
+    buffer: &'a mut Vec<u8>,
+    start: usize,
+    finished: bool,
+}
+
+impl<'a> FrameWriter<'a> {
+    /// Opens a frame for this command; `publish` is written in its short form `p`.
+    #[inline]
+    pub(crate) fn new(buffer: &'a mut Vec<u8>, command: CommandType) -> FrameWriter<'a> {
+        let start = buffer.len();
+        buffer.extend_from_slice(b"\0\0\0\0{\"c\":\"");
+        buffer.extend_from_slice(match command {
+            CommandType::Publish => b"p",
+            other => other.name().as_bytes(),
+        });
+        buffer.push(b'"');
+        FrameWriter { buffer, start, finished: false }
+    }
+
+    /// Opens a frame whose command name is not one of ours.
+    #[cfg(any(feature = "testing", test))]
+    pub(crate) fn with_name(buffer: &'a mut Vec<u8>, command: &str) -> FrameWriter<'a> {
+        let start = buffer.len();
+        buffer.extend_from_slice(b"\0\0\0\0{\"c\":\"");
+        escape_into(buffer, command.as_bytes());
+        buffer.push(b'"');
+        FrameWriter { buffer, start, finished: false }
+    }
+
+    /// A quoted value.
+    #[inline]
+    pub(crate) fn text(&mut self, field: Field, value: &str) -> &mut Self {
+        if !value.is_empty() {
+            self.key(field);
+            self.buffer.push(b'"');
+            escape_into(self.buffer, value.as_bytes());
+            self.buffer.push(b'"');
+        }
+        self
+    }
+
+    /// A bare decimal value.
+    #[inline]
+    pub(crate) fn number(&mut self, field: Field, value: u64) -> &mut Self {
+        self.key(field);
+        push_decimal(self.buffer, value);
+        self
+    }
+
+    fn key(&mut self, field: Field) {
+        self.buffer.extend_from_slice(b",\"");
+        self.buffer.extend_from_slice(field.key().as_bytes());
+        self.buffer.extend_from_slice(b"\":");
+    }
+
+    /// Closes the header, appends the payload and patches the length.
+    ///
+    /// A frame larger than the protocol allows is taken back: `Err` holds its size, and the buffer is as before.
+    #[inline]
+    pub(crate) fn finish(mut self, payload: &[u8]) -> Result<(), usize> {
+        let size = self.buffer.len() + 1 + payload.len() - self.start - 4;
+        let length = u32::try_from(size).ok().filter(|n| *n <= MAX_FRAME).ok_or(size)?;
+        self.buffer.push(b'}');
+        self.buffer.extend_from_slice(payload);
+        if let Some(place) = self.buffer.get_mut(self.start..self.start + 4) {
+            place.copy_from_slice(&length.to_be_bytes());
+        }
+        self.finished = true;
+        Ok(())
+    }
+}
+
+impl Drop for FrameWriter<'_> {
+    fn drop(&mut self) {
+        if !self.finished {
+            self.buffer.truncate(self.start);
+        }
+    }
+}
+
+/// Appends a number in decimal.
+pub(crate) fn push_decimal(out: &mut Vec<u8>, mut value: u64) {
+    let mut digits = [0; 20];
+    let mut at = digits.len();
+    loop {
+        at -= 1;
+        // `at` starts at 20 and a u64 has at most 20 digits.
+        if let Some(place) = digits.get_mut(at) {
+            *place = b'0' + (value % 10) as u8;
+        }
+        value /= 10;
+        if value == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(digits.get(at..).unwrap_or_default());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `wire-protocol` section 16, examples 5, 6 and 7: the length counts header and payload.
+    #[test]
+    fn a_frame_is_length_header_and_payload() {
+        let mut out = b"before".to_vec();
+        let mut frame = FrameWriter::new(&mut out, CommandType::Publish);
+        frame.text(Field::Topic, "orders");
+        frame.finish(b"{\"id\":1}").unwrap();
+        assert_eq!(out, b"before\x00\x00\x00\x1E{\"c\":\"p\",\"t\":\"orders\"}{\"id\":1}");
+
+        out.clear();
+        let mut frame = FrameWriter::new(&mut out, CommandType::Publish);
+        frame.text(Field::Topic, "or\"d\\e");
+        frame.finish(b"x").unwrap();
+        assert_eq!(out, b"\x00\x00\x00\x19{\"c\":\"p\",\"t\":\"or\\\"d\\\\e\"}x");
+
+        out.clear();
+        let mut frame = FrameWriter::new(&mut out, CommandType::Publish);
+        frame.text(Field::Topic, "t").text(Field::Expiration, "5").text(Field::CorrelationId, "abc");
+        frame.number(Field::Sequence, 77).text(Field::SowKey, "K1");
+        frame.finish(b"d").unwrap();
+        assert_eq!(
+            out,
+            b"\x00\x00\x004{\"c\":\"p\",\"t\":\"t\",\"e\":\"5\",\"x\":\"abc\",\"s\":77,\"k\":\"K1\"}d"
+        );
+    }
+
+    #[test]
+    fn an_empty_value_is_left_out() {
+        let mut out = Vec::new();
+        let mut frame = FrameWriter::new(&mut out, CommandType::Flush);
+        frame.text(Field::Topic, "");
+        frame.finish(b"").unwrap();
+        assert_eq!(out, b"\x00\x00\x00\x0D{\"c\":\"flush\"}");
+    }
+
+    #[test]
+    fn an_unfinished_frame_leaves_no_trace() {
+        let mut out = b"kept".to_vec();
+        FrameWriter::new(&mut out, CommandType::Subscribe).text(Field::Topic, "t");
+        assert_eq!(out, b"kept");
+    }
+
+    #[test]
+    fn decimals_are_exact_over_the_whole_range() {
+        for value in [0, 1, 9, 10, 99, 100, 1_795_337_071_422_000_001, u64::MAX] {
+            let mut out = Vec::new();
+            push_decimal(&mut out, value);
+            assert_eq!(String::from_utf8(out).unwrap(), value.to_string());
+        }
+    }
+}

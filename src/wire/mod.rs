@@ -1,0 +1,27 @@
+//! The protocol as bytes: framing, header text, and the tables behind both.
+//!
+//! Pure: bytes come in, values go out; no socket, thread, clock or lock. One frame, decoded by hand:
+//!
+//! ```text
+//! 00 00 00 1E                       N = 30: what follows, header and payload together
+//! {"c":"p","t":"orders"}            the header, 22 bytes, up to its own closing brace
+//! {"id":1}                          the payload, the rest of the frame: 8 bytes
+//! ```
+//!
+//! * [`fields`]: the header keys, command names, ack types and statuses.
+//! * [`grammar`]: the header text, read in place and written exactly.
+//! * [`block`]: a receive buffer, and the messages found in it.
+//! * [`frame`]: one outgoing frame, its length patched when it is complete.
+
+pub(crate) mod block;
+pub(crate) mod fields;
+pub(crate) mod frame;
+pub(crate) mod grammar;
+
+pub(crate) use block::{Block, Entry, WireError};
+pub(crate) use fields::Field;
+pub use fields::{AckType, CommandType, Status};
+pub(crate) use frame::FrameWriter;
+
+/// The largest frame that any peer accepts: 1 GiB (`wire-protocol` 2.2).
+pub(crate) const MAX_FRAME: u32 = 1 << 30;
