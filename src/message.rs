@@ -6,8 +6,7 @@ use std::time::SystemTime;
 
 use crate::error::{Error, ErrorKind, Reason, Result};
 use crate::timestamp;
-use crate::wire::block::decimal;
-use crate::wire::grammar::HeaderScan;
+use crate::wire::block::{HeaderReader, decimal};
 use crate::wire::{AckType, Block, CommandType, Entry, Field, MAX_FRAME, Status, WireError};
 
 /// A message from the server: a slice of the receive buffer and its parsed header.
@@ -80,7 +79,7 @@ impl Message {
     pub(crate) fn from_frame(frame: &[u8]) -> Result<Message, WireError> {
         let mut block = Block::with_capacity(frame.len());
         block.copy_to_front(frame);
-        let walk = block.walk(frame.len(), MAX_FRAME, &mut HeaderScan::default());
+        let walk = block.walk(frame.len(), MAX_FRAME, &mut HeaderReader::default());
         match (walk.error, block.entries().first().copied()) {
             (Some(error), _) => Err(error),
             (None, None) => Err(WireError::NoCommand),

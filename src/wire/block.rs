@@ -5,10 +5,12 @@
 //! messages share it by reference count.
 //!
 //! Where the values of a header lie is kept once for all headers of the same shape, so a stream of like messages costs
-//! a few bytes of bookkeeping each. A header that is byte for byte the one before it is not even parsed.
+//! a few bytes of bookkeeping each. A header that is byte for byte the one before it, or like it but for the values, is
+//! not even parsed.
 
 use super::fields::{CommandType, Field};
 use super::grammar::{self, HeaderError, HeaderScan, Span};
+use super::shape::Prediction;
 
 /// Bytes received, and what was found in them.
 #[derive(Debug, Default)]
@@ -68,6 +70,14 @@ pub(crate) struct Walk {
     pub(crate) error: Option<WireError>,
 }
 
+/// What reading headers needs from one walk to the next: room to work in, and what the next header is likely to be.
+#[derive(Debug, Default)]
+pub(crate) struct HeaderReader {
+    scan: HeaderScan,
+    frames: Prediction,
+    records: Prediction,
+}
+
 /// The header of the last plain frame of a walk, for comparison with the next.
 #[derive(Default)]
 struct Previous {
@@ -123,10 +133,12 @@ impl Block {
     }
 
     /// Cuts the whole frames among the first `filled` bytes into entries, replacing those of the walk before.
-    pub(crate) fn walk(&mut self, filled: usize, limit: u32, scan: &mut HeaderScan) -> Walk {
+    pub(crate) fn walk(&mut self, filled: usize, limit: u32, reader: &mut HeaderReader) -> Walk {
         self.entries.clear();
         self.layouts.clear();
         self.spans.clear();
+        reader.frames.layout = None;
+        reader.records.layout = None;
         let filled = filled.min(self.bytes.len());
         let mut at = 0;
         let mut previous = Previous::default();
@@ -143,7 +155,7 @@ impl Block {
             if end > filled {
                 return Walk { consumed: at, wanted: 4 + length as usize, error: None };
             }
-            if let Err(error) = self.frame(at + 4, end, &mut previous, scan) {
+            if let Err(error) = self.frame(at + 4, end, &mut previous, reader) {
                 return Walk { consumed: at, wanted: 0, error: Some(error) };
             }
             at = end;
@@ -157,14 +169,14 @@ impl Block {
         head: usize,
         end: usize,
         previous: &mut Previous,
-        scan: &mut HeaderScan,
+        reader: &mut HeaderReader,
     ) -> Result<(), WireError> {
         let frame = self.bytes.get(head..end).unwrap_or_default();
         if previous.length > 0 {
             let seen = self.bytes.get(previous.head..previous.head + previous.length);
             if frame.get(..previous.length) == seen {
-                let body = head + previous.length;
                 previous.head = head;
+                let body = head + previous.length;
                 self.push(head, body, end, previous.layout | REPEATED, NO_OUTER);
                 return Ok(());
             }
@@ -172,33 +184,39 @@ impl Block {
         if head == end {
             return Ok(());
         }
-        self.other_frame(head, end, previous, scan)
+        let (command, length, layout, comparable) = match reader.frames.fits(frame) {
+            Some(length) => {
+                (reader.frames.command(), length, self.predicted_layout(&mut reader.frames), true)
+            }
+            None => self.parse(head, end, reader)?,
+        };
+        if command == CommandType::Sow {
+            previous.length = 0;
+            return self.records(head, head + length, end, layout, reader);
+        }
+        *previous = Previous { head, length: if comparable { length } else { 0 }, layout };
+        self.push(head, head + length, end, layout, NO_OUTER);
+        Ok(())
     }
 
-    /// A frame whose header differs from the one before.
-    fn other_frame(
+    /// Reads a header that could not be predicted: its command, its length, its layout, and whether its bytes may be
+    /// compared with those of the next.
+    fn parse(
         &mut self,
         head: usize,
         end: usize,
-        previous: &mut Previous,
-        scan: &mut HeaderScan,
-    ) -> Result<(), WireError> {
+        reader: &mut HeaderReader,
+    ) -> Result<(CommandType, usize, u32, bool), WireError> {
+        let HeaderReader { scan, frames, .. } = reader;
         let frame = self.bytes.get_mut(head..end).unwrap_or_default();
         let length = grammar::parse(frame, scan)?;
-        let command = match scan.spans().iter().find(|s| s.is(Field::Command)) {
-            Some(span) => CommandType::of_bytes(frame.get(span.start()..span.end()).unwrap_or_default()),
-            None => return Err(WireError::NoCommand),
+        let span = scan.spans().iter().find(|s| s.is(Field::Command)).ok_or(WireError::NoCommand)?;
+        let command = match frame.get(span.start()..span.end()) {
+            Some(name) if !name.is_empty() => CommandType::of_bytes(name),
+            _ => return Err(WireError::NoCommand),
         };
-        let layout = self.layout(command, scan, previous.layout);
-        previous.layout = layout;
-        if command == CommandType::Sow {
-            previous.length = 0;
-            return self.records(head, head + length, end, layout, scan);
-        }
-        previous.head = head;
-        previous.length = if scan.is_rewritten() { 0 } else { length };
-        self.push(head, head + length, end, layout, NO_OUTER);
-        Ok(())
+        frames.observe(command, frame.get(..length).unwrap_or_default(), scan);
+        Ok((command, length, self.predicted_layout(frames), !scan.is_rewritten()))
     }
 
     #[inline]
@@ -214,47 +232,45 @@ impl Block {
         mut at: usize,
         end: usize,
         layout: u32,
-        scan: &mut HeaderScan,
+        reader: &mut HeaderReader,
     ) -> Result<(), WireError> {
         let outer = self.entries.len();
         self.push(head, at, at, layout, NO_OUTER);
-        let mut record_layout = layout;
         while at < end {
             let rest = self.bytes.get_mut(at..end).unwrap_or_default();
-            if rest.iter().all(|b| b.is_ascii_whitespace()) {
+            if rest.first() != Some(&b'{') && rest.iter().all(u8::is_ascii_whitespace) {
                 break;
             }
-            let record = record(rest, scan);
-            let (length, size) = match record {
-                Ok(found) => found,
+            match record(rest, reader) {
+                Ok((length, size)) => {
+                    let layout = self.predicted_layout(&mut reader.records);
+                    self.push(at, at + length, at + length + size, layout, outer as u32);
+                    at += length + size;
+                }
                 Err(error) => {
                     // Nothing of a corrupt frame is delivered.
                     self.entries.truncate(outer);
                     return Err(error);
                 }
-            };
-            record_layout = self.layout(CommandType::Sow, scan, record_layout);
-            let body = at + length;
-            self.push(at, body, body + size, record_layout, outer as u32);
-            at = body + size;
+            }
         }
         Ok(())
     }
 
-    /// The layout for the header just scanned: `last` if it has the same shape, else a new one.
+    /// The layout of the header that the prediction was last made from or compared with.
     #[inline]
-    fn layout(&mut self, command: CommandType, scan: &HeaderScan, last: u32) -> u32 {
-        let spans = scan.spans();
-        if let Some(layout) = self.layouts.get(last as usize) {
-            if layout.command == command && self.spans_of(*layout) == spans {
-                return last;
-            }
+    fn predicted_layout(&mut self, prediction: &mut Prediction) -> u32 {
+        if let Some(layout) = prediction.layout {
+            return layout;
         }
         let first = self.spans.len() as u32;
+        let spans = prediction.spans();
         self.spans.extend_from_slice(spans);
         // At most one span for each of the 37 fields.
-        self.layouts.push(Layout { first, count: spans.len() as u16, command });
-        (self.layouts.len() - 1) as u32
+        self.layouts.push(Layout { first, count: spans.len() as u16, command: prediction.command() });
+        let layout = (self.layouts.len() - 1) as u32;
+        prediction.layout = Some(layout);
+        layout
     }
 
     #[inline]
@@ -351,9 +367,19 @@ impl Entry {
 }
 
 /// Reads the record header at the start of `rest`: its length, and that of the payload behind it.
-fn record(rest: &mut [u8], scan: &mut HeaderScan) -> Result<(usize, usize), WireError> {
-    let length = grammar::parse(rest, scan)?;
-    let span = scan.spans().iter().find(|s| s.is(Field::MessageLength)).ok_or(WireError::NoRecordLength)?;
+#[inline]
+fn record(rest: &mut [u8], reader: &mut HeaderReader) -> Result<(usize, usize), WireError> {
+    let HeaderReader { scan, records, .. } = reader;
+    let length = match records.fits(rest) {
+        Some(length) => length,
+        None => {
+            let length = grammar::parse(rest, scan)?;
+            records.observe(CommandType::Sow, rest.get(..length).unwrap_or_default(), scan);
+            length
+        }
+    };
+    let is_length = |s: &&Span| s.is(Field::MessageLength);
+    let span = records.spans().iter().find(is_length).ok_or(WireError::NoRecordLength)?;
     let digits = rest.get(span.start()..span.end()).unwrap_or_default();
     let size = decimal(digits).ok_or(WireError::NoRecordLength)?;
     match usize::try_from(size) {
@@ -391,7 +417,7 @@ mod tests {
     fn walked(bytes: &[u8]) -> (Block, Walk) {
         let mut block = Block::with_capacity(bytes.len());
         block.copy_to_front(bytes);
-        let walk = block.walk(bytes.len(), MAX_FRAME, &mut HeaderScan::default());
+        let walk = block.walk(bytes.len(), MAX_FRAME, &mut HeaderReader::default());
         (block, walk)
     }
 

@@ -28,20 +28,8 @@ macro_rules! fields {
                 }
             }
 
-            /// Recognises a key of at most eight bytes, packed by [`pack`].
-            #[inline]
-            pub(crate) fn of_packed(packed: u64) -> Option<Field> {
-                $(if let Some(own) = const { pack($key.as_bytes()) } {
-                    if own == packed { return Some(Field::$name); }
-                })+
-                Field::of_packed_alias(packed)
-            }
-
-            #[cold]
-            fn of_packed_alias(packed: u64) -> Option<Field> {
-                $($(if const { pack($long.as_bytes()) } == Some(packed) { return Some(Field::$name); })*)+
-                None
-            }
+            const SPELLINGS: &'static [(&'static str, Field)] =
+                &[$(($key, Field::$name), $(($long, Field::$name),)*)+];
 
             fn of_long(key: &[u8]) -> Option<Field> {
                 $(if key == $key.as_bytes() $(|| key == $long.as_bytes())* { return Some(Field::$name); })+
@@ -90,6 +78,40 @@ fields! {
     SubIds "sids" ["sub_ids"],
     Reason "reason" [],
 }
+
+impl Field {
+    /// Recognises a key of at most eight bytes, packed by [`pack`].
+    #[inline]
+    pub(crate) fn of_packed(packed: u64) -> Option<Field> {
+        match SHORT_KEYS.get(slot(packed)) {
+            Some((key, field)) if *key == packed => Some(*field),
+            _ => None,
+        }
+    }
+}
+
+const SLOT_BITS: u32 = 7;
+/// Found by trial: with it no two keys share a slot, which the compiler checks.
+const SLOT_FACTOR: u64 = 0x2C93_A434_08A4_5E01;
+
+const fn slot(packed: u64) -> usize {
+    (packed.wrapping_mul(SLOT_FACTOR) >> (64 - SLOT_BITS)) as usize
+}
+
+/// Every key of at most eight bytes in a slot of its own; 0 packs no key.
+static SHORT_KEYS: [(u64, Field); 1 << SLOT_BITS] = {
+    let mut table = [(0, Field::Command); 1 << SLOT_BITS];
+    let mut i = 0;
+    while i < Field::SPELLINGS.len() {
+        let (key, field) = Field::SPELLINGS[i];
+        if let Some(packed) = pack(key.as_bytes()) {
+            assert!(table[slot(packed)].0 == 0, "two keys share a slot: choose another factor");
+            table[slot(packed)] = (packed, field);
+        }
+        i += 1;
+    }
+    table
+};
 
 /// The bytes of a key as one number, or `None` if there are more than eight of them.
 pub(crate) const fn pack(key: &[u8]) -> Option<u64> {
