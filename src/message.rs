@@ -101,6 +101,11 @@ impl Message {
         self.recipient = (start, end);
     }
 
+    /// The range set by [`Message::deliver_to`].
+    pub(crate) fn recipient(&self) -> (u32, u32) {
+        self.recipient
+    }
+
     #[inline]
     pub(crate) fn block(&self) -> &Arc<Block> {
         &self.block

@@ -1,0 +1,335 @@
+//! Every moment at which the library calls the application.
+//!
+//! Each is a trait with one method `on_…`. Every one of them is implemented for closures; where a failure can be
+//! reported the closure may return `()` or a `Result`. No lock of the library is held during a call, and every call is
+//! made under [`catch_unwind`](std::panic::catch_unwind), so that neither an error nor a panic stops the delivery of
+//! messages: it goes to the [`ExceptionListener`]. (With `panic = "abort"` a panic ends the process as everywhere.)
+
+use std::backtrace::Backtrace;
+use std::fmt;
+
+use crate::error::{Error, HandlerError};
+use crate::message::Message;
+
+/// Receives the messages of a subscription or a query, or those nobody else takes.
+///
+/// Runs on the receive thread of the client, one call at a time: while it runs, nothing else is received on this
+/// client. It may publish, acknowledge, discard, unsubscribe, set handlers and close the client. Whatever waits for an
+/// answer of the same client is refused there with [`Usage`](crate::ErrorKind::Usage).
+///
+/// An error or a panic goes to the [`ExceptionListener`]; the message counts as delivered, and the next one comes.
+///
+/// ```
+/// use amps_client::{HandlerError, Message, MessageHandler};
+///
+/// struct Counter(u64);
+///
+/// impl MessageHandler for Counter {
+///     fn on_message(&mut self, message: &Message) -> Result<(), HandlerError> {
+///         message.data_str()?; // an error is reported, not thrown away
+///         self.0 += 1;
+///         Ok(())
+///     }
+/// }
+///
+/// fn takes(_: impl MessageHandler) {}
+/// takes(Counter(0));
+/// takes(|message: &Message| println!("{}", message.data().len()));
+/// takes(|message: &Message| message.data_str().map(drop));
+/// ```
+pub trait MessageHandler: Send {
+    /// Takes one message, lent for the call. [`clone`](Clone::clone) keeps it.
+    fn on_message(&mut self, message: &Message) -> Result<(), HandlerError>;
+}
+
+impl<F, R> MessageHandler for F
+where
+    F: FnMut(&Message) -> R + Send,
+    R: Outcome,
+{
+    fn on_message(&mut self, message: &Message) -> Result<(), HandlerError> {
+        self(message).into_result()
+    }
+}
+
+/// What a callback closure may return: nothing, or a result with any error.
+pub trait Outcome: sealed::Sealed {
+    /// The same as a result.
+    fn into_result(self) -> Result<(), HandlerError>;
+}
+
+impl Outcome for () {
+    fn into_result(self) -> Result<(), HandlerError> {
+        Ok(())
+    }
+}
+
+impl<E: Into<HandlerError>> Outcome for Result<(), E> {
+    fn into_result(self) -> Result<(), HandlerError> {
+        self.map_err(Into::into)
+    }
+}
+
+mod sealed {
+    pub trait Sealed {}
+    impl Sealed for () {}
+    impl<E> Sealed for Result<(), E> {}
+}
+
+/// Receives every failure that has no caller to be returned to.
+///
+/// A client has at most one. It runs on the thread where the failure happened, most often the receive thread, so it
+/// must be quick: log it, or set a flag for another thread. What it cannot do is recover on the spot. If it panics, the
+/// panic is caught and dropped.
+///
+/// Without a listener these failures are written to the log at `warn`.
+///
+/// ```
+/// use amps_client::{Client, UnhandledError};
+///
+/// # fn main() -> amps_client::Result<()> {
+/// let client = Client::builder("listener").build()?;
+/// client.set_exception_listener(|failure: &UnhandledError| eprintln!("{failure}"));
+/// # Ok(())
+/// # }
+/// ```
+pub trait ExceptionListener: Send + Sync {
+    /// Takes one failure. It is handled already; there is nothing left to throw.
+    fn on_exception(&self, failure: &UnhandledError);
+}
+
+impl<F: Fn(&UnhandledError) + Send + Sync> ExceptionListener for F {
+    fn on_exception(&self, failure: &UnhandledError) {
+        self(failure);
+    }
+}
+
+/// A failure without a caller: what failed, where, and for which subscription or command.
+pub struct UnhandledError {
+    error: Error,
+    origin: Origin,
+    id: Option<String>,
+    backtrace: Option<Backtrace>,
+}
+
+impl UnhandledError {
+    pub(crate) fn new(error: Error, origin: Origin) -> UnhandledError {
+        UnhandledError { error, origin, id: None, backtrace: None }
+    }
+
+    pub(crate) fn with_id(mut self, id: Option<&str>) -> UnhandledError {
+        self.id = id.map(str::to_owned);
+        self
+    }
+
+    pub(crate) fn with_backtrace(mut self, backtrace: Option<Backtrace>) -> UnhandledError {
+        self.backtrace = backtrace;
+        self
+    }
+
+    /// The failure. Of kind [`HandlerFailed`](crate::ErrorKind::HandlerFailed) its
+    /// [source](std::error::Error::source) is the callback's own error.
+    pub fn error(&self) -> &Error {
+        &self.error
+    }
+
+    /// Which callback or part of the library failed.
+    pub fn origin(&self) -> Origin {
+        self.origin
+    }
+
+    /// The subscription or command concerned, if known.
+    pub fn id(&self) -> Option<&str> {
+        self.id.as_deref()
+    }
+
+    /// Where the failure entered the library, if a backtrace could be taken: with `RUST_BACKTRACE=1` for errors, and
+    /// for panics after [`capture_panic_backtraces`](crate::capture_panic_backtraces).
+    pub fn backtrace(&self) -> Option<&Backtrace> {
+        self.backtrace.as_ref()
+    }
+}
+
+impl fmt::Display for UnhandledError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.origin)?;
+        if let Some(id) = &self.id {
+            write!(f, " `{id}`")?;
+        }
+        write!(f, ": {}", self.error)
+    }
+}
+
+impl fmt::Debug for UnhandledError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("UnhandledError")
+            .field("error", &self.error)
+            .field("origin", &self.origin)
+            .field("id", &self.id)
+            .field("backtrace", &self.backtrace.is_some())
+            .finish()
+    }
+}
+
+macro_rules! origins {
+    ($($(#[$doc:meta])+ $name:ident $text:literal,)+) => {
+        /// Which callback or part of the library failed.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        #[non_exhaustive]
+        pub enum Origin {
+            $($(#[$doc])+ $name,)+
+        }
+
+        impl fmt::Display for Origin {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(match self { $(Origin::$name => $text,)+ })
+            }
+        }
+    };
+}
+
+origins! {
+    /// The handler of a subscription, a query or a command.
+    MessageHandler "message handler",
+    /// The global handler for acknowledgements or heartbeats.
+    GlobalHandler "global handler",
+    /// The last-chance handler.
+    LastChanceHandler "last-chance handler",
+    /// The duplicate handler.
+    DuplicateHandler "duplicate handler",
+    /// A connection-state listener.
+    ConnectionStateListener "connection-state listener",
+    /// The failed-write handler.
+    FailedWriteHandler "failed-write handler",
+    /// The disconnect handler.
+    DisconnectHandler "disconnect handler",
+    /// The failed-resubscribe handler.
+    FailedResubscribeHandler "failed-resubscribe handler",
+    /// A callback around the receive thread.
+    ThreadCallback "thread callback",
+    /// The transport filter.
+    TransportFilter "transport filter",
+    /// The publish store.
+    PublishStore "publish store",
+    /// The bookmark store.
+    BookmarkStore "bookmark store",
+    /// A logon.
+    Logon "logon",
+    /// The connection: its bytes, its loss, a reconnect.
+    Connection "connection",
+    /// Sending heartbeats.
+    Heartbeat "heartbeat",
+    /// Acknowledging queue messages.
+    QueueAcknowledgement "queue acknowledgement",
+    /// Unsubscribing after a stream was dropped or a command timed out.
+    Unsubscribe "unsubscribe",
+    /// Flushing publishes.
+    PublishFlush "publish flush",
+}
+
+/// Hears of every change of the connection's state.
+///
+/// Runs on the thread that makes the change; calls for one client never overlap. Inside it nothing may wait for an
+/// answer: that is refused with [`Usage`](crate::ErrorKind::Usage). It may add and remove listeners. An error can only
+/// be a panic, which goes to the exception listener and affects nobody else.
+///
+/// ```
+/// use std::sync::mpsc;
+/// use amps_client::{Client, ConnectionState};
+///
+/// # fn main() -> amps_client::Result<()> {
+/// let (sender, states) = mpsc::channel();
+/// let client = Client::builder("watched").build()?;
+/// client.add_connection_state_listener(move |state: ConnectionState| drop(sender.send(state)));
+/// client.close();
+/// assert_eq!(states.recv().ok(), Some(ConnectionState::Shutdown));
+/// # Ok(())
+/// # }
+/// ```
+pub trait ConnectionStateListener: Send + Sync {
+    /// The connection is in this state now.
+    fn on_state_change(&self, state: ConnectionState);
+}
+
+impl<F: Fn(ConnectionState) + Send + Sync> ConnectionStateListener for F {
+    fn on_state_change(&self, state: ConnectionState) {
+        self(state);
+    }
+}
+
+/// What a connection has reached, or how it ended.
+///
+/// The numbers are those that logs of other programs may show.
+///
+/// ```
+/// use amps_client::ConnectionState;
+///
+/// assert_eq!(ConnectionState::LoggedOn as u16, 4);
+/// assert_eq!(ConnectionState::default(), ConnectionState::Unknown);
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[repr(u16)]
+pub enum ConnectionState {
+    /// The connection was lost, given up or closed.
+    Disconnected = 0,
+    /// No reconnect will follow.
+    Shutdown = 1,
+    /// The transport is up.
+    Connected = 2,
+    /// The server accepted the logon; recovery may follow.
+    LoggedOn = 4,
+    /// Every message of the publish store was sent again.
+    PublishReplayed = 8,
+    /// Heartbeats were started.
+    HeartbeatInitiated = 16,
+    /// Every stored subscription is placed again; the recovery is complete.
+    Resubscribed = 32,
+    /// Never announced; a default for user code.
+    #[default]
+    Unknown = 16384,
+}
+
+impl fmt::Display for ConnectionState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::ErrorKind;
+
+    fn message() -> Message {
+        Message::from_frame(b"\x00\x00\x00\x0A{\"c\":\"p\"}x").unwrap()
+    }
+
+    #[test]
+    fn closures_may_return_nothing_or_any_result() {
+        let mut calls = 0;
+        (|_: &Message| calls += 1).on_message(&message()).unwrap();
+        assert_eq!(calls, 1);
+        let mut own = |_: &Message| Err::<(), _>(Error::from(ErrorKind::Command));
+        assert!(own.on_message(&message()).unwrap_err().is::<Error>());
+        let mut text = |_: &Message| Err::<(), _>("no");
+        assert_eq!(text.on_message(&message()).unwrap_err().to_string(), "no");
+    }
+
+    #[test]
+    fn an_unhandled_error_names_origin_and_id() {
+        let failure = UnhandledError::new(Error::new(ErrorKind::HandlerFailed, "it broke"), Origin::MessageHandler)
+            .with_id(Some("sub-1"));
+        assert_eq!(failure.to_string(), "message handler `sub-1`: it broke");
+        assert_eq!((failure.origin(), failure.id()), (Origin::MessageHandler, Some("sub-1")));
+        assert!(failure.backtrace().is_none());
+    }
+
+    /// S-5.
+    #[test]
+    fn states_have_the_numbers_that_logs_show() {
+        use ConnectionState::*;
+        let all = [Disconnected, Shutdown, Connected, LoggedOn, PublishReplayed, HeartbeatInitiated, Resubscribed];
+        assert_eq!(all.map(|s| s as u16), [0, 1, 2, 4, 8, 16, 32]);
+        assert_eq!(Unknown as u16, 16384);
+    }
+}

@@ -1,0 +1,82 @@
+//! Which thread is calling, and from inside which callback.
+//!
+//! Some calls would wait for something that only the calling thread can bring about. They are recognised here and
+//! refused at once, instead of hanging.
+
+use std::cell::Cell;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Identifies a thread for the life of the process; never reused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ThreadKey(u64);
+
+thread_local! {
+    static KEY: u64 = {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        NEXT.fetch_add(1, Ordering::Relaxed)
+    };
+    /// The client whose state listener is running on this thread, 0 if none.
+    static LISTENING: Cell<u64> = const { Cell::new(0) };
+}
+
+impl ThreadKey {
+    /// The key of the calling thread.
+    #[inline]
+    pub(crate) fn current() -> ThreadKey {
+        // 0 is no thread; it is seen only while the thread's own storage is being torn down.
+        ThreadKey(KEY.try_with(|key| *key).unwrap_or(0))
+    }
+
+    pub(crate) fn as_u64(self) -> u64 {
+        self.0
+    }
+}
+
+/// While it lives, the thread counts as being inside a state listener of this client.
+#[derive(Debug)]
+pub(crate) struct ListenerScope {
+    before: u64,
+}
+
+impl ListenerScope {
+    pub(crate) fn enter(client: u64) -> ListenerScope {
+        ListenerScope { before: LISTENING.replace(client) }
+    }
+
+    /// True if the calling thread is inside a state listener of this client.
+    pub(crate) fn is_inside(client: u64) -> bool {
+        LISTENING.get() == client
+    }
+}
+
+impl Drop for ListenerScope {
+    fn drop(&mut self) {
+        LISTENING.set(self.before);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_thread_has_a_key_of_its_own() {
+        let mine = ThreadKey::current();
+        assert_eq!(mine, ThreadKey::current());
+        let other = std::thread::spawn(ThreadKey::current).join().unwrap();
+        assert_ne!(mine, other);
+        assert_ne!(mine.as_u64(), 0);
+    }
+
+    #[test]
+    fn listener_scopes_nest() {
+        let outer = ListenerScope::enter(7);
+        {
+            let _inner = ListenerScope::enter(8);
+            assert!(ListenerScope::is_inside(8) && !ListenerScope::is_inside(7));
+        }
+        assert!(ListenerScope::is_inside(7));
+        drop(outer);
+        assert!(!ListenerScope::is_inside(7));
+    }
+}

@@ -1,0 +1,524 @@
+//! The write half of a client: frames are encoded straight into the outbox under the send lock, collected in a burst,
+//! and written outside the lock.
+//!
+//! ```text
+//!  caller ──encode──► front buffer ──swap──► back buffer ──write (lock released)──► transport
+//!                         ▲                                   by the caller that is told to, or by the flusher
+//! ```
+//!
+//! Two buffers take turns: while one is written, the other collects. Whoever writes goes on as long as somebody waits
+//! for an answer. A failed write shuts the transport down; the receive thread notices and handles the loss.
+//!
+//! The link also is the gate: while a logon or a repair holds it, everybody else waits here.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex, MutexGuard};
+
+use super::burst::{Burst, Verdict};
+use super::context::ThreadKey;
+use super::worker::Worker;
+use crate::error::{Error, Result};
+use crate::transport::Transport;
+
+/// A caller that finds more than this waiting behind a write waits too.
+const ROOM: usize = 1 << 20;
+/// A buffer that grew beyond this for a large frame is given back.
+const KEPT: usize = 256 << 10;
+/// A writer that finds new frames behind it so often in a row leaves them to the flusher.
+const ROUNDS: u32 = 3;
+/// The flusher looks at the outbox so often during a burst.
+const TICK: Duration = Duration::from_micros(50);
+/// So many ticks without a frame end a burst.
+const IDLE_TICKS: u32 = 4;
+
+/// Who may send.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Gate {
+    /// There is no connection, and none is being made.
+    Down,
+    /// Only this thread: it logs on, repairs or recovers.
+    Held(ThreadKey),
+    /// Everybody.
+    Open,
+    /// Nobody for now: the connection was lost and the receive thread is about to handle it.
+    Lost,
+}
+
+/// How a caller sends.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Sender {
+    pub(crate) thread: ThreadKey,
+    /// Nothing may wait: the caller is a receive thread or a state listener.
+    pub(crate) never_waits: bool,
+    /// An outage is waited out.
+    pub(crate) patient: bool,
+    pub(crate) deadline: Option<Instant>,
+}
+
+/// A frame whose sending somebody follows.
+pub(crate) trait Outgoing {
+    /// Appends the frame; may be called again after a failed write.
+    fn encode(&mut self, buffer: &mut Vec<u8>) -> Result<()>;
+    /// The frame is queued on this connection. Called under the send lock, before a byte of it is written.
+    fn queued(&mut self, version: u64);
+    /// The write failed. True if nobody was told of the loss yet, so that the frame may be sent again.
+    fn reclaim(&mut self) -> bool;
+}
+
+/// Why nothing was sent.
+#[derive(Debug)]
+pub(crate) enum Refusal {
+    /// No connection, and none that the caller could wait for.
+    NotConnected,
+    /// Somebody logs on or repairs, and the caller does not wait.
+    Busy,
+    TimedOut,
+    /// More would wait for the writer than the limit allows.
+    OutboxFull,
+    /// The frame cannot be written.
+    Frame(Error),
+}
+
+/// The send lock and what it protects.
+#[derive(Debug)]
+pub(crate) struct Link {
+    state: Mutex<State>,
+    /// The gate changed, or there is room again.
+    changed: Condvar,
+    /// There is work for the flusher.
+    work: Condvar,
+    flusher_name: String,
+    outbox_limit: usize,
+}
+
+#[derive(Debug)]
+struct State {
+    gate: Gate,
+    /// One more with every connection.
+    version: u64,
+    transport: Option<Arc<dyn Transport>>,
+    front: Vec<u8>,
+    back: Vec<u8>,
+    /// Frames of those who may not wait, queued while the gate is held; they go out when it opens.
+    deferred: Vec<u8>,
+    writing: bool,
+    /// Whoever writes, or else the flusher, is to go on until nothing is left.
+    flush: bool,
+    burst: Burst,
+    /// Counts writes, so that the flusher sees whether others are at work.
+    writes: u64,
+    flusher: Option<Worker>,
+    stop_flusher: bool,
+}
+
+/// How much a writer may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Effort {
+    /// Write everything.
+    Blocking,
+    /// Write what the kernel takes at once and leave the rest to the flusher.
+    Nonblocking,
+}
+
+type Guard<'a> = MutexGuard<'a, State>;
+
+impl Link {
+    pub(crate) fn new(client_name: &str, outbox_limit: usize) -> Link {
+        let state = State {
+            gate: Gate::Down,
+            version: 0,
+            transport: None,
+            front: Vec::new(),
+            back: Vec::new(),
+            deferred: Vec::new(),
+            writing: false,
+            flush: false,
+            burst: Burst::default(),
+            writes: 0,
+            flusher: None,
+            stop_flusher: false,
+        };
+        Link {
+            state: Mutex::new(state),
+            changed: Condvar::new(),
+            work: Condvar::new(),
+            flusher_name: format!("amps-tx-{client_name}"),
+            outbox_limit,
+        }
+    }
+
+    /// Sends a frame that nobody follows: at once if the link is idle, with others in a burst.
+    ///
+    /// Waits while the gate is closed, if the sender may, and for the peer while too much is queued.
+    #[inline]
+    pub(crate) fn publish(
+        self: &Arc<Self>,
+        sender: impl Fn() -> Sender,
+        mut encode: impl FnMut(&mut Vec<u8>) -> Result<()>,
+    ) -> Result<(), Refusal> {
+        let mut state = self.state.lock();
+        loop {
+            if state.gate != Gate::Open || state.front.len() > ROOM {
+                let (admitted, place) = self.admit(state, &sender())?;
+                state = admitted;
+                if place == Place::Deferred {
+                    return encode(&mut state.deferred).map_err(Refusal::Frame);
+                }
+            }
+            encode(&mut state.front).map_err(Refusal::Frame)?;
+            let buffered = state.front.len();
+            if state.writing || state.burst.added(buffered, Instant::now) == Verdict::Hold {
+                return Ok(());
+            }
+            match self.write(state, sender().effort()) {
+                Ok(()) => return Ok(()),
+                Err(transport) => transport.shutdown(),
+            }
+            state = self.state.lock();
+        }
+    }
+
+    /// Sends a frame whose fate `outgoing` follows, and everything before it, without delay.
+    ///
+    /// Waits as [`Link::publish`] does. A frame whose write failed is sent again on the next connection, unless the
+    /// loss was reported to its waiter meanwhile.
+    pub(crate) fn send(self: &Arc<Self>, sender: &Sender, outgoing: &mut dyn Outgoing) -> Result<(), Refusal> {
+        let mut state = self.state.lock();
+        loop {
+            if state.gate != Gate::Open || state.front.len() > ROOM {
+                let (admitted, place) = self.admit(state, sender)?;
+                state = admitted;
+                if place == Place::Deferred {
+                    return Err(Refusal::Busy);
+                }
+            }
+            outgoing.encode(&mut state.front).map_err(Refusal::Frame)?;
+            outgoing.queued(state.version);
+            state.flush = true;
+            if state.writing {
+                return Ok(());
+            }
+            let Err(transport) = self.write(state, sender.effort()) else { return Ok(()) };
+            let again = outgoing.reclaim();
+            transport.shutdown();
+            if !again {
+                return Ok(());
+            }
+            state = self.state.lock();
+        }
+    }
+
+    /// Queues a frame only if the gate is open to everybody; never waits. For signs of life.
+    pub(crate) fn send_if_open(self: &Arc<Self>, encode: impl FnOnce(&mut Vec<u8>) -> Result<()>) {
+        let mut state = self.state.lock();
+        if state.gate != Gate::Open || encode(&mut state.front).is_err() {
+            return;
+        }
+        state.flush = true;
+        if !state.writing {
+            if let Err(transport) = self.write(state, Effort::Nonblocking) {
+                transport.shutdown();
+            }
+        }
+    }
+
+    /// Writes what has collected; for the receive thread at the end of a read.
+    pub(crate) fn flush_nonblocking(self: &Arc<Self>) {
+        let state = self.state.lock();
+        if state.front.is_empty() || state.writing {
+            return;
+        }
+        if let Err(transport) = self.write(state, Effort::Nonblocking) {
+            transport.shutdown();
+        }
+    }
+
+    /// Takes a new connection, which only `holder` may use until [`Link::open`]. Returns its version.
+    ///
+    /// What was queued for the connection before is dropped.
+    pub(crate) fn install(&self, transport: Arc<dyn Transport>, holder: ThreadKey) -> u64 {
+        let mut state = self.state.lock();
+        state.reset();
+        state.version += 1;
+        state.transport = Some(transport);
+        state.gate = Gate::Held(holder);
+        self.changed.notify_all();
+        state.version
+    }
+
+    /// Opens the gate to everybody; frames queued meanwhile go out first.
+    pub(crate) fn open(self: &Arc<Self>, holder: ThreadKey) {
+        let mut state = self.state.lock();
+        if state.gate != Gate::Held(holder) || state.transport.is_none() {
+            return;
+        }
+        state.gate = Gate::Open;
+        self.changed.notify_all();
+        let deferred = std::mem::take(&mut state.deferred);
+        state.front.extend_from_slice(&deferred);
+        if !state.front.is_empty() && !state.writing {
+            if let Err(transport) = self.write(state, Effort::Nonblocking) {
+                transport.shutdown();
+            }
+        }
+    }
+
+    /// Closes the gate to everybody but `holder`. False if somebody else holds it or there is no connection.
+    pub(crate) fn hold(&self, holder: ThreadKey) -> bool {
+        let mut state = self.state.lock();
+        match state.gate {
+            Gate::Open => {
+                state.gate = Gate::Held(holder);
+                true
+            }
+            Gate::Held(by) => by == holder,
+            Gate::Down | Gate::Lost => false,
+        }
+    }
+
+    /// The connection of this version is gone: the gate is held by `holder`, who repairs it, or stays shut.
+    /// False if it is not the current connection, so that there is nothing to do.
+    pub(crate) fn lost(&self, version: u64, gate: Gate) -> bool {
+        let mut state = self.state.lock();
+        if state.version != version || state.transport.is_none() {
+            return false;
+        }
+        state.reset();
+        state.gate = gate;
+        self.changed.notify_all();
+        true
+    }
+
+    /// No connection and no hope of one: whoever waits gives up.
+    pub(crate) fn down(&self) {
+        let mut state = self.state.lock();
+        state.reset();
+        state.gate = Gate::Down;
+        self.changed.notify_all();
+    }
+
+    pub(crate) fn transport(&self) -> Option<Arc<dyn Transport>> {
+        self.state.lock().transport.clone()
+    }
+
+    pub(crate) fn version(&self) -> u64 {
+        self.state.lock().version
+    }
+
+    /// Ends the flusher, if it ever started, and waits for it for at most `limit`.
+    pub(crate) fn stop_flusher(&self, limit: Option<Duration>) {
+        let flusher = {
+            let mut state = self.state.lock();
+            state.stop_flusher = true;
+            self.work.notify_all();
+            state.flusher.take()
+        };
+        if let Some(flusher) = flusher {
+            flusher.wait(limit);
+        }
+    }
+
+    /// Waits until the sender may send, or says why it may not.
+    #[cold]
+    fn admit<'a>(&self, mut state: Guard<'a>, sender: &Sender) -> Result<(Guard<'a>, Place), Refusal> {
+        loop {
+            let mine = match state.gate {
+                Gate::Open => true,
+                Gate::Held(by) => by == sender.thread,
+                Gate::Lost => false,
+                Gate::Down => return Err(Refusal::NotConnected),
+            };
+            if mine && state.transport.is_none() {
+                return Err(Refusal::NotConnected);
+            }
+            if mine && (state.front.len() <= ROOM || !state.writing) {
+                return Ok((state, Place::Front));
+            }
+            if sender.never_waits {
+                return self.admit_at_once(state, mine);
+            }
+            if !mine && !sender.patient {
+                return Err(Refusal::Busy);
+            }
+            match sender.deadline {
+                None => self.changed.wait(&mut state),
+                Some(deadline) => {
+                    if self.changed.wait_until(&mut state, deadline).timed_out() {
+                        return Err(Refusal::TimedOut);
+                    }
+                }
+            }
+        }
+    }
+
+    fn admit_at_once<'a>(&self, state: Guard<'a>, mine: bool) -> Result<(Guard<'a>, Place), Refusal> {
+        let place = if mine { Place::Front } else { Place::Deferred };
+        let queued = if mine { state.front.len() } else { state.deferred.len() };
+        match state.transport {
+            None => Err(Refusal::NotConnected),
+            Some(_) if state.gate == Gate::Lost => Err(Refusal::NotConnected),
+            Some(_) if queued > self.outbox_limit => Err(Refusal::OutboxFull),
+            Some(_) => Ok((state, place)),
+        }
+    }
+
+    /// Writes the front buffer, and what came behind it meanwhile if somebody waits for it or the pace is slow.
+    ///
+    /// `Err` is the transport that failed: it is not shut down yet, so that the caller can set things right before the
+    /// receive thread notices.
+    fn write(self: &Arc<Self>, mut state: Guard<'_>, effort: Effort) -> Result<(), Arc<dyn Transport>> {
+        for round in 0.. {
+            let Some(transport) = state.transport.clone() else { return Ok(()) };
+            let version = state.version;
+            let back = std::mem::take(&mut state.back);
+            let buffer = std::mem::replace(&mut state.front, back);
+            state.writing = true;
+            let (outcome, began, ended) = MutexGuard::unlocked(&mut state, || {
+                let began = Instant::now();
+                let outcome = effort.write(&*transport, &buffer);
+                (outcome, began, Instant::now())
+            });
+            if state.version != version || state.transport.is_none() {
+                // The connection went away meanwhile, and whoever took it away reset the outbox.
+                return Ok(());
+            }
+            state.writing = false;
+            match outcome {
+                Ok(written) => state.put_back(buffer, written),
+                Err(_) => {
+                    if state.gate == Gate::Open {
+                        state.gate = Gate::Lost;
+                    }
+                    return Err(transport);
+                }
+            }
+            state.writes += 1;
+            if state.burst.wrote(began, ended) {
+                self.wake_flusher(&mut state);
+            }
+            self.changed.notify_all();
+            if state.front.is_empty() {
+                state.flush = false;
+                return Ok(());
+            }
+            let unfinished = effort == Effort::Nonblocking || round + 1 == ROUNDS;
+            if unfinished {
+                state.flush = true;
+            }
+            if unfinished || (state.burst.is_active() && !state.flush) {
+                self.wake_flusher(&mut state);
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    /// Starts the flusher if it does not run yet, and wakes it.
+    fn wake_flusher(self: &Arc<Self>, state: &mut State) {
+        if state.flusher.is_none() {
+            state.stop_flusher = false;
+            let link = Arc::clone(self);
+            match Worker::spawn(self.flusher_name.clone(), move || link.run_flusher()) {
+                Ok(worker) => state.flusher = Some(worker),
+                // Without a thread to come back for them, frames must not be held.
+                Err(error) => {
+                    log::warn!(target: "amps::net", "cannot start {}: {error}", self.flusher_name);
+                    state.burst.end();
+                }
+            }
+        }
+        self.work.notify_one();
+    }
+
+    /// The flusher: writes what the callers of a burst left behind. Parked while there is no burst.
+    fn run_flusher(self: &Arc<Self>) {
+        let mut idle = 0;
+        loop {
+            let mut state = self.state.lock();
+            while !state.stop_flusher && !state.wants_flusher() && !state.burst.is_active() {
+                idle = 0;
+                self.work.wait(&mut state);
+            }
+            if state.stop_flusher {
+                return;
+            }
+            if !state.wants_flusher() {
+                let seen = state.writes;
+                self.work.wait_for(&mut state, TICK);
+                if !state.wants_flusher() {
+                    if state.writing || state.writes != seen {
+                        idle = 0;
+                        continue;
+                    }
+                    if state.front.is_empty() {
+                        idle += 1;
+                        if idle >= IDLE_TICKS {
+                            state.burst.end();
+                        }
+                        continue;
+                    }
+                }
+            }
+            idle = 0;
+            if let Err(transport) = self.write(state, Effort::Blocking) {
+                transport.shutdown();
+            }
+        }
+    }
+}
+
+/// Where an admitted frame goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Front,
+    Deferred,
+}
+
+impl Sender {
+    fn effort(&self) -> Effort {
+        if self.never_waits { Effort::Nonblocking } else { Effort::Blocking }
+    }
+}
+
+impl Effort {
+    fn write(self, transport: &dyn Transport, bytes: &[u8]) -> std::io::Result<usize> {
+        match self {
+            Effort::Blocking => transport.write_all(bytes).map(|()| bytes.len()),
+            Effort::Nonblocking => transport.try_write(bytes),
+        }
+    }
+}
+
+impl State {
+    /// Somebody waits for what is queued, and nobody is writing it.
+    fn wants_flusher(&self) -> bool {
+        self.flush && !self.writing && !self.front.is_empty()
+    }
+
+    /// Forgets everything that concerns one connection.
+    fn reset(&mut self) {
+        let dropped = self.front.len() + self.deferred.len();
+        if dropped > 0 {
+            log::warn!(target: "amps::net", "{dropped} bytes were still queued when the connection went away");
+        }
+        self.transport = None;
+        self.front.clear();
+        self.deferred.clear();
+        self.writing = false;
+        self.flush = false;
+        self.burst = Burst::default();
+    }
+
+    /// Takes back a buffer of which the first `written` bytes have gone.
+    fn put_back(&mut self, mut buffer: Vec<u8>, written: usize) {
+        if written < buffer.len() {
+            buffer.drain(..written);
+            buffer.append(&mut self.front);
+            std::mem::swap(&mut buffer, &mut self.front);
+        }
+        buffer.clear();
+        self.back = if buffer.capacity() > KEPT { Vec::new() } else { buffer };
+    }
+}

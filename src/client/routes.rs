@@ -1,0 +1,186 @@
+//! Which handler or stream receives an incoming message.
+//!
+//! Pure: what is at the end of a route is the caller's business.
+
+use std::collections::HashMap;
+
+use crate::wire::AckType;
+
+/// The routes of one client, by subscription, query or command id.
+#[derive(Debug)]
+pub(crate) struct RouteTable<S> {
+    routes: HashMap<String, Route<S>>,
+}
+
+/// One entry of the table.
+#[derive(Debug, Clone)]
+pub(crate) struct Route<S> {
+    pub(crate) sink: S,
+    pub(crate) kind: RouteKind,
+    /// The acknowledgements to be delivered: those the user asked for.
+    pub(crate) acks: AckType,
+    /// What ends the route. [`AckType::NONE`]: for a query its `group_end`, for a subscription nothing.
+    pub(crate) ends_with: AckType,
+}
+
+/// What a route was made for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum RouteKind {
+    /// Lives until it is unsubscribed or the client is closed.
+    Subscription,
+    /// Lives until the result is complete.
+    Query,
+    /// Lives until the last acknowledgement.
+    Command,
+}
+
+impl<S> Default for RouteTable<S> {
+    fn default() -> RouteTable<S> {
+        RouteTable { routes: HashMap::new() }
+    }
+}
+
+impl<S: Clone> RouteTable<S> {
+    pub(crate) fn get(&self, id: &str) -> Option<&Route<S>> {
+        self.routes.get(id)
+    }
+
+    pub(crate) fn contains(&self, id: &str) -> bool {
+        self.routes.contains_key(id)
+    }
+
+    /// Enters a route. A subscription takes the place of anything but a subscription; under the id of a subscription the
+    /// existing route stays, which is what replacing one relies on (M-3). True if the new route was entered.
+    pub(crate) fn insert(&mut self, id: &str, route: Route<S>) -> bool {
+        let stays = |old: &Route<S>| {
+            old.kind == RouteKind::Subscription || route.kind != RouteKind::Subscription
+        };
+        if self.routes.get(id).is_some_and(stays) {
+            return false;
+        }
+        self.routes.insert(id.to_owned(), route);
+        true
+    }
+
+    pub(crate) fn remove(&mut self, id: &str) -> Option<Route<S>> {
+        self.routes.remove(id)
+    }
+
+    /// Takes out everything.
+    pub(crate) fn clear(&mut self) -> Vec<Route<S>> {
+        self.routes.drain().map(|(_, route)| route).collect()
+    }
+
+    /// Takes out all routes of one kind.
+    pub(crate) fn take_kind(&mut self, kind: RouteKind) -> Vec<(String, Route<S>)> {
+        self.routes.extract_if(|_, route| route.kind == kind).collect()
+    }
+
+    /// An acknowledgement came for this id: where it is to be delivered, if it was asked for. Ends the route if it is
+    /// the last one (M-4).
+    pub(crate) fn acknowledge(&mut self, id: &str, ack: AckType, refused: bool) -> Option<Delivery<S>> {
+        let route = self.routes.get(id)?;
+        let asked = route.acks.intersects(ack);
+        let ends = match route.kind {
+            RouteKind::Subscription => false,
+            _ => (refused && ack == AckType::PROCESSED) || is_last(route.ends_with, ack),
+        };
+        let sink = asked.then(|| route.sink.clone());
+        if ends {
+            let route = self.routes.remove(id)?;
+            return Some(Delivery { sink, ended: Some(route.sink) });
+        }
+        Some(Delivery { sink, ended: None })
+    }
+
+    /// A query's `group_end` came: ends the route if no acknowledgement will. Returns the sink of a route that ended.
+    pub(crate) fn group_end(&mut self, id: &str) -> Option<S> {
+        let route = self.routes.get(id)?;
+        let ends = route.kind == RouteKind::Query && route.ends_with.is_empty();
+        if ends { self.routes.remove(id).map(|route| route.sink) } else { None }
+    }
+}
+
+/// What an acknowledgement means for its route.
+#[derive(Debug)]
+pub(crate) struct Delivery<S> {
+    /// Where to deliver it, if it was asked for.
+    pub(crate) sink: Option<S>,
+    /// The route that ended with it.
+    pub(crate) ended: Option<S>,
+}
+
+/// True if nothing is expected behind this acknowledgement. `completed` comes before `stats`, the others in the order of
+/// their rank.
+fn is_last(ends_with: AckType, ack: AckType) -> bool {
+    !ends_with.is_empty() && ack.bits() >= ends_with.bits()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn route(kind: RouteKind, acks: &str, ends_with: AckType) -> Route<&'static str> {
+        Route { sink: "sink", kind, acks: AckType::of(acks), ends_with }
+    }
+
+    fn table(id: &str, route: Route<&'static str>) -> RouteTable<&'static str> {
+        let mut table = RouteTable::default();
+        assert!(table.insert(id, route));
+        table
+    }
+
+    /// M-3.
+    #[test]
+    fn a_subscription_keeps_its_route_and_takes_the_place_of_others() {
+        let mut routes = table("a", route(RouteKind::Query, "", AckType::COMPLETED));
+        assert!(!routes.insert("a", route(RouteKind::Query, "", AckType::NONE)));
+        assert!(routes.insert("a", Route { sink: "new", ..route(RouteKind::Subscription, "", AckType::NONE) }));
+        assert!(!routes.insert("a", route(RouteKind::Subscription, "", AckType::NONE)));
+        assert_eq!(routes.get("a").map(|r| r.sink), Some("new"));
+    }
+
+    /// M-4, M-5.
+    #[test]
+    fn acks_are_delivered_if_asked_for_and_the_last_ends_the_route() {
+        let mut routes = table("q", route(RouteKind::Query, "stats", AckType::STATS));
+        let first = routes.acknowledge("q", AckType::COMPLETED, false).unwrap();
+        assert_eq!((first.sink, first.ended), (None, None));
+        let last = routes.acknowledge("q", AckType::STATS, false).unwrap();
+        assert_eq!((last.sink, last.ended), (Some("sink"), Some("sink")));
+        assert!(!routes.contains("q"));
+    }
+
+    #[test]
+    fn a_query_without_acks_ends_with_its_group() {
+        let mut routes = table("q", route(RouteKind::Query, "", AckType::NONE));
+        assert!(routes.acknowledge("q", AckType::PROCESSED, false).unwrap().ended.is_none());
+        assert_eq!(routes.group_end("q"), Some("sink"));
+        assert_eq!(routes.group_end("q"), None);
+        let mut routes = table("q", route(RouteKind::Query, "", AckType::COMPLETED));
+        assert_eq!(routes.group_end("q"), None);
+    }
+
+    #[test]
+    fn a_subscription_route_outlives_every_ack() {
+        let mut routes = table("s", route(RouteKind::Subscription, "processed,completed", AckType::COMPLETED));
+        assert!(routes.acknowledge("s", AckType::COMPLETED, false).unwrap().ended.is_none());
+        assert_eq!(routes.group_end("s"), None);
+        assert!(routes.contains("s"));
+    }
+
+    #[test]
+    fn a_refusal_ends_a_query() {
+        let mut routes = table("q", route(RouteKind::Query, "", AckType::COMPLETED));
+        assert_eq!(routes.acknowledge("q", AckType::PROCESSED, true).unwrap().ended, Some("sink"));
+    }
+
+    #[test]
+    fn taking_one_kind_leaves_the_others() {
+        let mut routes = table("q", route(RouteKind::Query, "", AckType::NONE));
+        routes.insert("s", route(RouteKind::Subscription, "", AckType::NONE));
+        assert_eq!(routes.take_kind(RouteKind::Query).len(), 1);
+        assert!(routes.contains("s"));
+        assert_eq!(routes.clear().len(), 1);
+    }
+}

@@ -1,0 +1,463 @@
+//! What lies between the receive thread and the reader of a stream: bounded, in batches, with a clear end.
+//!
+//! The receive thread offers the messages of one read as one batch that shares the receive buffer; the reader takes whole
+//! batches. So a message costs neither a lock nor a wake-up of its own. A full queue takes no more than fits: what is
+//! left stays with the receive thread, which waits for room and goes on beating meanwhile.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex};
+
+use super::conflated::Conflated;
+use crate::error::Error;
+use crate::message::Message;
+use crate::wire::{Block, Entry};
+
+/// One message of a batch: its place in the block, and the part of `sids` it was delivered by.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Item {
+    pub(crate) entry: Entry,
+    pub(crate) recipient: (u32, u32),
+}
+
+impl Item {
+    #[inline]
+    pub(crate) fn message(self, block: &Arc<Block>) -> Message {
+        let mut message = Message::new(Arc::clone(block), self.entry);
+        message.deliver_to(self.recipient.0, self.recipient.1);
+        message
+    }
+}
+
+/// Messages of one receive buffer, in order.
+#[derive(Debug, Default)]
+pub(crate) struct Batch {
+    block: Option<Arc<Block>>,
+    items: Vec<Item>,
+    next: usize,
+}
+
+impl Batch {
+    /// The next message of the batch.
+    #[inline]
+    pub(crate) fn take(&mut self) -> Option<Message> {
+        let item = *self.items.get(self.next)?;
+        self.next += 1;
+        self.block.as_ref().map(|block| item.message(block))
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.items.len() - self.next
+    }
+
+    /// How many bytes of receive buffer the batch keeps alive.
+    fn bytes(&self) -> usize {
+        self.block.as_ref().map_or(0, |block| block.capacity())
+    }
+}
+
+/// How much may be queued.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Depth {
+    pub(crate) messages: usize,
+    pub(crate) bytes: usize,
+}
+
+impl Depth {
+    pub(crate) const UNBOUNDED: Depth = Depth { messages: usize::MAX, bytes: usize::MAX };
+    /// About eight full reads of small messages.
+    pub(crate) const DEFAULT: Depth = Depth { messages: 10_000, bytes: 2 << 20 };
+}
+
+/// How a stream ended.
+#[derive(Debug, Clone)]
+pub(crate) enum End {
+    /// Nothing more will come, as it should be.
+    Complete,
+    /// Nothing more will come, because of this.
+    Failed(Error),
+}
+
+/// What a reader gets.
+#[derive(Debug)]
+pub(crate) enum Taken {
+    Batch(Batch),
+    Nothing,
+    Failed(Error),
+    Ended,
+}
+
+/// The queue of one stream.
+#[derive(Debug)]
+pub(crate) struct StreamQueue {
+    state: Mutex<State>,
+    ready: Condvar,
+    room: Condvar,
+}
+
+#[derive(Debug)]
+struct State {
+    batches: VecDeque<Batch>,
+    conflated: Option<Conflated>,
+    messages: usize,
+    bytes: usize,
+    depth: Depth,
+    end: Option<End>,
+    /// The reader is gone: whatever is offered is dropped.
+    closed: bool,
+    reader_waits: bool,
+    reconnects: u64,
+    spare: Vec<Vec<Item>>,
+}
+
+impl StreamQueue {
+    pub(crate) fn new(depth: Depth) -> StreamQueue {
+        let state = State {
+            batches: VecDeque::new(),
+            conflated: None,
+            messages: 0,
+            bytes: 0,
+            depth,
+            end: None,
+            closed: false,
+            reader_waits: false,
+            reconnects: 0,
+            spare: Vec::new(),
+        };
+        StreamQueue { state: Mutex::new(state), ready: Condvar::new(), room: Condvar::new() }
+    }
+
+    /// Takes as many of the items as there is room for, from the front; true if that was all. Once the reader is gone
+    /// or the stream has ended everything is taken and dropped.
+    pub(crate) fn offer(&self, block: &Arc<Block>, items: &mut Vec<Item>) -> bool {
+        let mut state = self.state.lock();
+        if state.closed || state.end.is_some() {
+            items.clear();
+            return true;
+        }
+        let wake = state.reader_waits;
+        if state.conflated.is_some() {
+            state.conflate(block, items);
+        } else {
+            state.queue(block, items);
+        }
+        drop(state);
+        if wake {
+            self.ready.notify_one();
+        }
+        items.is_empty()
+    }
+
+    /// Waits for room, for at most `limit`.
+    pub(crate) fn wait_for_room(&self, limit: Duration) {
+        let mut state = self.state.lock();
+        if !state.closed && state.end.is_none() && state.is_full() {
+            self.room.wait_for(&mut state, limit);
+        }
+    }
+
+    /// Ends the stream; what is queued is still read. The first end counts.
+    pub(crate) fn finish(&self, end: End) {
+        let mut state = self.state.lock();
+        state.end.get_or_insert(end);
+        self.ready.notify_all();
+        self.room.notify_all();
+    }
+
+    /// The reader goes: queued messages are dropped.
+    pub(crate) fn close(&self) {
+        let mut state = self.state.lock();
+        state.closed = true;
+        state.end.get_or_insert(End::Complete);
+        state.clear();
+        self.ready.notify_all();
+        self.room.notify_all();
+    }
+
+    /// The next messages, waiting until `deadline` if there are none; `None` waits for ever. `used` is the batch read
+    /// before.
+    pub(crate) fn take(&self, used: Batch, deadline: Option<Instant>) -> Taken {
+        let mut state = self.state.lock();
+        state.recycle(used);
+        loop {
+            if let Some(batch) = state.pop() {
+                drop(state);
+                self.room.notify_one();
+                return Taken::Batch(batch);
+            }
+            match state.end.replace(End::Complete) {
+                Some(End::Complete) => return Taken::Ended,
+                Some(End::Failed(error)) => return Taken::Failed(error),
+                None => state.end = None,
+            }
+            state.reader_waits = true;
+            let timed_out = match deadline {
+                None => {
+                    self.ready.wait(&mut state);
+                    false
+                }
+                Some(deadline) => self.ready.wait_until(&mut state, deadline).timed_out(),
+            };
+            state.reader_waits = false;
+            if timed_out && state.messages == 0 && state.end.is_none() {
+                return Taken::Nothing;
+            }
+        }
+    }
+
+    pub(crate) fn set_depth(&self, depth: Depth) {
+        self.state.lock().depth = depth;
+        self.room.notify_all();
+    }
+
+    pub(crate) fn depth(&self) -> Depth {
+        self.state.lock().depth
+    }
+
+    /// How many messages are queued.
+    pub(crate) fn len(&self) -> usize {
+        self.state.lock().messages
+    }
+
+    /// From now on a message replaces the queued one of the same key.
+    pub(crate) fn conflate(&self) {
+        let mut state = self.state.lock();
+        if state.conflated.is_none() {
+            let mut conflated = Conflated::default();
+            while let Some(mut batch) = state.batches.pop_front() {
+                while let Some(message) = batch.take() {
+                    conflated.push(message);
+                }
+            }
+            state.messages = conflated.len();
+            state.bytes = conflated.bytes();
+            state.conflated = Some(conflated);
+        }
+    }
+
+    pub(crate) fn reconnected(&self) {
+        self.state.lock().reconnects += 1;
+    }
+
+    pub(crate) fn reconnects(&self) -> u64 {
+        self.state.lock().reconnects
+    }
+}
+
+impl State {
+    fn is_full(&self) -> bool {
+        self.messages >= self.depth.messages || (self.bytes >= self.depth.bytes && self.messages > 0)
+    }
+
+    /// Queues what fits as one batch.
+    fn queue(&mut self, block: &Arc<Block>, items: &mut Vec<Item>) {
+        if self.is_full() {
+            return;
+        }
+        let fits = items.len().min(self.depth.messages.saturating_sub(self.messages));
+        let mut taken = self.spare.pop().unwrap_or_default();
+        if fits == items.len() {
+            std::mem::swap(&mut taken, items);
+        } else {
+            taken.extend(items.drain(..fits));
+        }
+        let batch = Batch { block: Some(Arc::clone(block)), items: taken, next: 0 };
+        self.messages += batch.len();
+        self.bytes += batch.bytes();
+        self.batches.push_back(batch);
+    }
+
+    /// Queues or replaces one by one, until a new one has no room.
+    fn conflate(&mut self, block: &Arc<Block>, items: &mut Vec<Item>) {
+        let mut taken = 0;
+        for item in items.iter() {
+            let full = self.is_full();
+            let Some(conflated) = &mut self.conflated else { break };
+            let message = item.message(block);
+            if full && !conflated.replaces(&message) {
+                break;
+            }
+            conflated.push(message);
+            self.messages = conflated.len();
+            self.bytes = conflated.bytes();
+            taken += 1;
+        }
+        items.drain(..taken);
+    }
+
+    fn pop(&mut self) -> Option<Batch> {
+        if let Some(conflated) = &mut self.conflated {
+            let message = conflated.pop()?;
+            self.messages = conflated.len();
+            self.bytes = conflated.bytes();
+            let item = Item { entry: message.entry(), recipient: message.recipient() };
+            return Some(Batch { block: Some(Arc::clone(message.block())), items: vec![item], next: 0 });
+        }
+        let batch = self.batches.pop_front()?;
+        self.messages -= batch.len();
+        self.bytes -= batch.bytes();
+        Some(batch)
+    }
+
+    fn recycle(&mut self, used: Batch) {
+        // One spare list for the reader and one for the receive thread are as many as are ever in use.
+        if self.spare.len() < 2 && used.items.capacity() > 0 {
+            let mut items = used.items;
+            items.clear();
+            self.spare.push(items);
+        }
+    }
+
+    fn clear(&mut self) {
+        self.batches.clear();
+        self.conflated = None;
+        self.messages = 0;
+        self.bytes = 0;
+        self.spare.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::ErrorKind;
+    use crate::wire::MAX_FRAME;
+    use crate::wire::block::HeaderReader;
+
+    /// A block with one message for each payload; the text before a colon is its key.
+    fn received(payloads: &[&str]) -> (Arc<Block>, Vec<Item>) {
+        let mut bytes = Vec::new();
+        for payload in payloads {
+            let (key, data) = payload.split_once(':').unwrap_or(("", payload));
+            let body = format!("{{\"c\":\"p\",\"t\":\"t\",\"k\":\"{key}\",\"sids\":\"s1\"}}{data}");
+            bytes.extend_from_slice(&(body.len() as u32).to_be_bytes());
+            bytes.extend_from_slice(body.as_bytes());
+        }
+        let mut block = Block::default();
+        block.copy_to_front(&bytes);
+        block.walk(bytes.len(), MAX_FRAME, &mut HeaderReader::default());
+        let items = block.entries().iter().map(|entry| Item { entry: *entry, recipient: (0, 2) }).collect();
+        (Arc::new(block), items)
+    }
+
+    fn read(queue: &StreamQueue) -> Vec<String> {
+        let mut all = Vec::new();
+        while let Taken::Batch(mut batch) = queue.take(Batch::default(), Some(Instant::now())) {
+            while let Some(message) = batch.take() {
+                assert_eq!(message.sub_id(), Some("s1"));
+                all.push(message.data_str().unwrap().to_owned());
+            }
+        }
+        all
+    }
+
+    #[test]
+    fn messages_come_out_in_order() {
+        let queue = StreamQueue::new(Depth::DEFAULT);
+        let (block, mut items) = received(&["1", "2", "3"]);
+        assert!(queue.offer(&block, &mut items));
+        let (block, mut items) = received(&["4"]);
+        assert!(queue.offer(&block, &mut items));
+        assert_eq!(queue.len(), 4);
+        assert_eq!(read(&queue), ["1", "2", "3", "4"]);
+        assert_eq!(queue.len(), 0);
+    }
+
+    #[test]
+    fn a_full_queue_takes_what_fits_and_leaves_the_rest() {
+        let queue = StreamQueue::new(Depth { messages: 2, bytes: usize::MAX });
+        let (block, mut items) = received(&["1", "2", "3"]);
+        assert!(!queue.offer(&block, &mut items));
+        assert_eq!(items.len(), 1);
+        assert!(!queue.offer(&block, &mut items));
+        assert_eq!(read(&queue), ["1", "2"]);
+        assert!(queue.offer(&block, &mut items));
+        assert_eq!(read(&queue), ["3"]);
+    }
+
+    #[test]
+    fn the_bytes_of_the_receive_buffers_count_and_one_message_always_fits() {
+        let queue = StreamQueue::new(Depth { messages: usize::MAX, bytes: 10 });
+        let (block, mut first) = received(&["1"]);
+        assert!(queue.offer(&block, &mut first));
+        let (block, mut second) = received(&["2"]);
+        assert!(!queue.offer(&block, &mut second));
+        assert_eq!(read(&queue), ["1"]);
+        assert!(queue.offer(&block, &mut second));
+    }
+
+    #[test]
+    fn what_is_queued_is_read_before_the_end_and_a_failure_is_told_once() {
+        let queue = StreamQueue::new(Depth::DEFAULT);
+        let (block, mut items) = received(&["1"]);
+        queue.offer(&block, &mut items);
+        queue.finish(End::Failed(ErrorKind::Disconnected.into()));
+        queue.finish(End::Complete);
+        let Taken::Batch(_) = queue.take(Batch::default(), None) else { panic!("the queued message comes first") };
+        let Taken::Failed(error) = queue.take(Batch::default(), None) else { panic!("then the failure") };
+        assert!(error.is_disconnect());
+        assert!(matches!(queue.take(Batch::default(), None), Taken::Ended));
+        assert!(matches!(queue.take(Batch::default(), None), Taken::Ended));
+        let (block, mut late) = received(&["2"]);
+        assert!(queue.offer(&block, &mut late) && late.is_empty());
+        assert!(matches!(queue.take(Batch::default(), None), Taken::Ended));
+    }
+
+    #[test]
+    fn closing_drops_what_is_queued_and_takes_whatever_comes() {
+        let queue = StreamQueue::new(Depth { messages: 1, bytes: 1 });
+        let (block, mut items) = received(&["1", "2"]);
+        queue.offer(&block, &mut items);
+        queue.close();
+        assert!(queue.offer(&block, &mut items));
+        assert!(matches!(queue.take(Batch::default(), None), Taken::Ended));
+    }
+
+    #[test]
+    fn a_reader_without_messages_gets_nothing_after_its_time() {
+        let queue = StreamQueue::new(Depth::DEFAULT);
+        let start = Instant::now();
+        let limit = Duration::from_millis(10);
+        assert!(matches!(queue.take(Batch::default(), Some(start + limit)), Taken::Nothing));
+        assert!(start.elapsed() >= limit);
+    }
+
+    #[test]
+    fn a_waiting_reader_is_woken_by_a_message() {
+        let queue = Arc::new(StreamQueue::new(Depth::DEFAULT));
+        let reader = {
+            let queue = Arc::clone(&queue);
+            std::thread::spawn(move || matches!(queue.take(Batch::default(), None), Taken::Batch(_)))
+        };
+        let (block, mut items) = received(&["1"]);
+        queue.offer(&block, &mut items);
+        assert!(reader.join().unwrap());
+    }
+
+    #[test]
+    fn a_conflated_queue_keeps_the_newest_of_each_key_in_its_first_place() {
+        let queue = StreamQueue::new(Depth::DEFAULT);
+        let (block, mut items) = received(&["a:1", "b:2"]);
+        queue.offer(&block, &mut items);
+        queue.conflate();
+        let (block, mut items) = received(&["a:3", "4", "b:5", "6", "c:7"]);
+        assert!(queue.offer(&block, &mut items));
+        assert_eq!(queue.len(), 5);
+        assert_eq!(read(&queue), ["3", "5", "4", "6", "7"]);
+        let (block, mut items) = received(&["a:8"]);
+        queue.offer(&block, &mut items);
+        assert_eq!(read(&queue), ["8"]);
+    }
+
+    #[test]
+    fn a_full_conflated_queue_still_takes_replacements() {
+        let queue = StreamQueue::new(Depth { messages: 1, bytes: usize::MAX });
+        queue.conflate();
+        let (block, mut items) = received(&["a:1", "a:2", "b:3", "a:4"]);
+        assert!(!queue.offer(&block, &mut items));
+        assert_eq!(items.len(), 2);
+        assert_eq!(read(&queue), ["2"]);
+    }
+}
