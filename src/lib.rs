@@ -2,11 +2,15 @@
 
 mod error;
 mod message;
+#[cfg(test)]
+mod random;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod timestamp;
+mod uri;
 mod wire;
 
 pub use error::{Error, ErrorClass, ErrorKind, HandlerError, Reason, Result};
 pub use message::Message;
+pub use uri::{Compression, IpPreference, Scheme, TransportOptions, Uri};
 pub use wire::{AckType, CommandType, Status};
