@@ -8,9 +8,11 @@ mod random;
 pub mod testing;
 mod timestamp;
 mod uri;
+mod version;
 mod wire;
 
 pub use error::{Error, ErrorClass, ErrorKind, HandlerError, Reason, Result};
 pub use message::Message;
 pub use uri::{Compression, IpPreference, Scheme, TransportOptions, Uri};
+pub use version::VersionInfo;
 pub use wire::{AckType, CommandType, Status};
