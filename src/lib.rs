@@ -2,6 +2,7 @@
 
 mod error;
 mod message;
+mod options;
 #[cfg(test)]
 mod random;
 #[cfg(feature = "testing")]
@@ -13,6 +14,7 @@ mod wire;
 
 pub use error::{Error, ErrorClass, ErrorKind, HandlerError, Reason, Result};
 pub use message::Message;
+pub use options::{BookmarkNotFound, Conflation, LogonOptions, Rate, SowOptions, SubscribeOptions};
 pub use uri::{Compression, IpPreference, Scheme, TransportOptions, Uri};
 pub use version::VersionInfo;
 pub use wire::{AckType, CommandType, Status};
