@@ -7,6 +7,7 @@
 
 use std::backtrace::Backtrace;
 use std::fmt;
+use std::sync::Arc;
 
 use crate::error::{Error, HandlerError};
 use crate::message::Message;
@@ -249,6 +250,22 @@ origins! {
 pub trait ConnectionStateListener: Send + Sync {
     /// The connection is in this state now.
     fn on_state_change(&self, state: ConnectionState);
+
+    /// Tells two clones of one shared listener from two listeners; not for implementers.
+    #[doc(hidden)]
+    fn identity(&self) -> Option<usize> {
+        None
+    }
+}
+
+impl<L: ConnectionStateListener + ?Sized> ConnectionStateListener for Arc<L> {
+    fn on_state_change(&self, state: ConnectionState) {
+        (**self).on_state_change(state);
+    }
+
+    fn identity(&self) -> Option<usize> {
+        Some(Arc::as_ptr(self).cast::<()>().addr())
+    }
 }
 
 impl<F: Fn(ConnectionState) + Send + Sync> ConnectionStateListener for F {

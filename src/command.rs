@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::error::{Error, ErrorKind, Refused, Result};
+use crate::options::text::{self, without_trailing_comma};
 use crate::wire::frame::push_decimal;
 use crate::wire::grammar::unsendable;
 use crate::wire::{AckType, CommandType, Field, FrameWriter};
@@ -187,10 +188,8 @@ impl Command {
     /// dropped. Default: none.
     #[must_use]
     pub fn options(mut self, options: impl Into<String>) -> Command {
-        self.options = options.into();
-        if self.options.ends_with(',') {
-            self.options.pop();
-        }
+        let options = options.into();
+        self.options = without_trailing_comma(&options).to_owned();
         self
     }
 

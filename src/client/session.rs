@@ -15,6 +15,7 @@ use crate::callbacks::ConnectionState;
 use crate::command::{check_text, too_large};
 use crate::error::Result;
 use crate::message::Message;
+use crate::options;
 use crate::uri::Uri;
 use crate::version::VersionInfo;
 use crate::wire::{AckType, CommandType, Field, FrameWriter};
@@ -77,8 +78,7 @@ impl ServerInfo {
             Some((hash, rest)) => (hash, rest.split('|').next().and_then(|digits| digits.parse().ok())),
             None => ("", None),
         };
-        let options = ack.options().unwrap_or_default();
-        let connection_name = options.split(',').find_map(|option| option.strip_prefix("connection_name="));
+        let connection_name = options::text::value_of(ack.options().unwrap_or_default(), "connection_name");
         ServerInfo {
             version: VersionInfo::of_server(ack.version().unwrap_or_default()),
             name_hash: name_hash.to_owned(),
@@ -91,7 +91,7 @@ impl ServerInfo {
 
 /// What a logon sends.
 #[derive(Clone, Copy)]
-pub(crate) struct LogonRequest<'a> {
+pub(crate) struct LogonFrame<'a> {
     pub(crate) command_id: &'a str,
     pub(crate) client_name: &'a str,
     pub(crate) user: &'a str,
@@ -104,7 +104,7 @@ pub(crate) struct LogonRequest<'a> {
 /// The version text of this client, which servers only log.
 pub(crate) const CLIENT_VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), ":rust");
 
-impl LogonRequest<'_> {
+impl LogonFrame<'_> {
     /// Appends the frame.
     pub(crate) fn encode(&self, buffer: &mut Vec<u8>) -> Result<()> {
         let texts = [
@@ -141,7 +141,7 @@ mod tests {
     /// `wire-protocol` section 16, example 1, but for the version text.
     #[test]
     fn a_logon_is_written_in_the_fixed_order_and_leaves_out_what_is_empty() {
-        let full = LogonRequest {
+        let full = LogonFrame {
             command_id: "auto0",
             client_name: "py-1",
             user: "alice",
@@ -157,7 +157,7 @@ mod tests {
         );
         assert_eq!(String::from_utf8(out[4..].to_vec()).unwrap(), expected);
 
-        let bare = LogonRequest { user: "", password: "", message_type: "", correlation_data: "", options: "", ..full };
+        let bare = LogonFrame { user: "", password: "", message_type: "", correlation_data: "", options: "", ..full };
         let mut out = Vec::new();
         bare.encode(&mut out).unwrap();
         let text = String::from_utf8(out[4..].to_vec()).unwrap();

@@ -13,7 +13,7 @@ use super::grammar::{self, HeaderError, HeaderScan, Span};
 use super::shape::Prediction;
 
 /// Bytes received, and what was found in them.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Block {
     bytes: Vec<u8>,
     entries: Vec<Entry>,

@@ -1,0 +1,288 @@
+//! What all handles, threads and streams of one client share.
+//!
+//! # Lock order
+//!
+//! `lifecycle` → `session` → `routes` → `link` → `acks` → a stream's queue. Whoever holds one of them takes only those
+//! to the right. `registry` and `settings` are leaves: nothing is taken while they are held. None is held across user
+//! code, a blocking read or write, or a wait; the exception is a handler's own cell, which only receive threads take.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex};
+
+use super::acks::AckTable;
+use super::context::{ListenerScope, ThreadKey};
+use super::heartbeat::HeartbeatSetting;
+use super::link::{Link, Refusal, Sender};
+use super::registry::Registry;
+use super::reply::Reply;
+use super::session::{Phase, Session};
+use super::sinks::Routes;
+use super::worker::Worker;
+use super::{ClientHandle, Config};
+use crate::callbacks::{ConnectionState, Origin, UnhandledError};
+use crate::error::{Error, ErrorKind, Result};
+use crate::stream::Depth;
+
+/// The shared state of one client.
+#[derive(Debug)]
+pub(crate) struct Core {
+    /// Tells clients of one process apart.
+    pub(crate) id: u64,
+    pub(crate) config: Config,
+    pub(crate) link: Arc<Link>,
+    pub(crate) session: Mutex<Session>,
+    pub(crate) routes: Routes,
+    pub(crate) acks: Mutex<AckTable<Arc<Reply>>>,
+    pub(crate) registry: Registry,
+    pub(crate) settings: Settings,
+    /// The key of the receive thread of the current connection, 0 if there is none.
+    pub(crate) receive_thread: AtomicU64,
+    /// Bumped by whatever ends a connection on purpose; a receive thread that sees it move stops.
+    pub(crate) stops: AtomicU64,
+    pub(crate) threads: Threads,
+    /// The handle that callbacks are given, as long as the application holds one.
+    pub(crate) handle: Mutex<std::sync::Weak<ClientHandle>>,
+}
+
+/// What may change while the client runs.
+#[derive(Debug)]
+pub(crate) struct Settings {
+    pub(crate) retry_on_disconnect: AtomicBool,
+    pub(crate) default_depth: Mutex<Depth>,
+    pub(crate) correlation_data: Mutex<String>,
+    pub(crate) heartbeat: Mutex<HeartbeatSetting>,
+    /// Moves with every change of the heartbeat.
+    pub(crate) heartbeat_changes: AtomicU64,
+    pub(crate) slow_handlers: AtomicU64,
+}
+
+/// The receive threads that were started and not waited for, and whether somebody closes the client.
+#[derive(Debug, Default)]
+pub(crate) struct Threads {
+    state: Mutex<Vec<Worker>>,
+    closing: Mutex<bool>,
+    closed: Condvar,
+}
+
+impl Core {
+    pub(crate) fn new(config: Config) -> Core {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        let link = Arc::new(Link::new(&config.name, config.outbox_limit));
+        Core {
+            id: NEXT.fetch_add(1, Ordering::Relaxed),
+            config,
+            link,
+            session: Mutex::default(),
+            routes: Routes::default(),
+            acks: Mutex::default(),
+            registry: Registry::default(),
+            settings: Settings {
+                retry_on_disconnect: AtomicBool::new(true),
+                default_depth: Mutex::new(Depth::DEFAULT),
+                correlation_data: Mutex::default(),
+                heartbeat: Mutex::default(),
+                heartbeat_changes: AtomicU64::new(0),
+                slow_handlers: AtomicU64::new(0),
+            },
+            receive_thread: AtomicU64::new(0),
+            stops: AtomicU64::new(0),
+            threads: Threads::default(),
+            handle: Mutex::default(),
+        }
+    }
+
+    /// True on the receive thread of the current connection.
+    #[inline]
+    pub(crate) fn is_receive_thread(&self) -> bool {
+        self.receive_thread.load(Ordering::Acquire) == ThreadKey::current().as_u64()
+    }
+
+    /// Refuses a call that would wait for an answer where none can come (T-6, S-3).
+    pub(crate) fn refuse_to_hang(&self, what: &str) -> Result<()> {
+        let place = if self.is_receive_thread() {
+            "on the receive thread, which alone can receive the answer: use another thread or another client"
+        } else if ListenerScope::is_inside(self.id) {
+            "inside a connection-state listener, where nothing may wait"
+        } else {
+            return Ok(());
+        };
+        Err(Error::new(ErrorKind::Usage, format!("{what} was called {place}")))
+    }
+
+    /// How the calling thread sends.
+    pub(crate) fn sender(&self, deadline: Option<Instant>) -> Sender {
+        Sender {
+            thread: ThreadKey::current(),
+            never_waits: self.is_receive_thread() || ListenerScope::is_inside(self.id),
+            patient: self.settings.retry_on_disconnect.load(Ordering::Relaxed),
+            deadline,
+        }
+    }
+
+    /// The error for something that was not sent.
+    pub(crate) fn refusal(&self, refusal: Refusal, what: &str) -> Error {
+        match refusal {
+            Refusal::Frame(error) => error,
+            Refusal::NotConnected => {
+                Error::new(ErrorKind::Disconnected, format!("{what} was not sent: the client is not connected"))
+            }
+            Refusal::Busy => {
+                let text = format!("{what} was not sent: a logon or a reconnect is in progress");
+                Error::new(ErrorKind::RetryOperation, text)
+            }
+            Refusal::TimedOut => {
+                Error::new(ErrorKind::TimedOut, format!("{what} could not be sent within the time allowed"))
+            }
+            Refusal::OutboxFull => Error::new(
+                ErrorKind::Connection,
+                format!("{what} was not sent: outbox full, {} bytes wait for the writer", self.config.outbox_limit),
+            ),
+        }
+    }
+
+    pub(crate) fn announce(&self, state: ConnectionState) {
+        {
+            let mut session = self.session.lock();
+            if state == ConnectionState::Shutdown && session.announced == state {
+                return;
+            }
+            session.announced = state;
+        }
+        self.registry.announce(self.id, state);
+    }
+
+    /// Announces a state above Connected, unless the connection is gone again (S-6).
+    pub(crate) fn announce_if_connected(&self, version: u64, state: ConnectionState) {
+        if self.link.is_current(version) {
+            self.announce(state);
+        }
+    }
+
+    pub(crate) fn report(&self, error: Error, origin: Origin) {
+        self.registry.report(UnhandledError::new(error, origin));
+    }
+
+    /// Releases whoever waits for an answer on this connection or an earlier one (D-4).
+    pub(crate) fn release_waiters(&self, version: u64, cause: &Error) {
+        let released = self.acks.lock().release(version);
+        for waiter in released {
+            waiter.fulfil(Err(lost_while_waiting(cause)));
+        }
+    }
+
+    /// Drops a connection whose logon failed or that is given up: not a loss, so nobody is asked to repair it.
+    /// Announces `Disconnected` if it was connected.
+    pub(crate) fn abandon(&self, cause: &Error) {
+        self.stops.fetch_add(1, Ordering::AcqRel);
+        let version = self.link.version();
+        let transport = self.link.transport();
+        let was_connected = self.session.lock().disconnect();
+        self.link.down();
+        if let Some(transport) = transport {
+            transport.shutdown();
+        }
+        self.release_waiters(version, cause);
+        self.wait_for_threads(None);
+        self.receive_thread.store(0, Ordering::Release);
+        if was_connected {
+            self.announce(ConnectionState::Disconnected);
+        }
+    }
+
+    /// Ends everything and waits for it: what `close` does, and with a limit what dropping the last handle does.
+    pub(crate) fn close(&self, limit: Option<Duration>) {
+        let hangs = self.is_receive_thread() || ListenerScope::is_inside(self.id);
+        if !self.threads.begin_close(!hangs, limit) {
+            return;
+        }
+        self.session.lock().closing = true;
+        if !hangs {
+            self.link.drain(limit.unwrap_or(DRAIN));
+        }
+        let was_connected = self.session.lock().disconnect();
+        self.stops.fetch_add(1, Ordering::AcqRel);
+        let transport = self.link.transport();
+        self.link.down();
+        if let Some(transport) = transport {
+            transport.shutdown();
+        }
+        let cause = Error::new(ErrorKind::Disconnected, "the client was closed");
+        let waiters = self.acks.lock().release_all();
+        for waiter in waiters {
+            waiter.fulfil(Err(cause.clone()));
+        }
+        self.routes.end_all();
+        self.link.stop_flusher(if hangs { Some(Duration::ZERO) } else { limit });
+        if !hangs {
+            self.wait_for_threads(limit);
+        }
+        self.receive_thread.store(0, Ordering::Release);
+        if was_connected {
+            self.announce(ConnectionState::Disconnected);
+        }
+        self.announce(ConnectionState::Shutdown);
+        self.session.lock().closing = false;
+        self.threads.end_close();
+    }
+
+    /// Waits for the receive threads, but for the calling one, for at most `limit` in all.
+    pub(crate) fn wait_for_threads(&self, limit: Option<Duration>) {
+        let deadline = limit.map(|limit| Instant::now() + limit);
+        for worker in self.threads.take() {
+            worker.wait(deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())));
+        }
+    }
+
+    pub(crate) fn is_connected(&self) -> bool {
+        self.session.lock().phase != Phase::Disconnected
+    }
+}
+
+/// How long `close` lets the last frames leave.
+const DRAIN: Duration = Duration::from_millis(100);
+
+/// The error of a command whose answer will not come.
+pub(crate) fn lost_while_waiting(cause: &Error) -> Error {
+    if cause.is_disconnect() {
+        return cause.clone();
+    }
+    Error::new(ErrorKind::Disconnected, "the connection was lost while an answer was awaited").with_source(cause.clone())
+}
+
+impl Threads {
+    pub(crate) fn add(&self, worker: Worker) {
+        self.state.lock().push(worker);
+    }
+
+    fn take(&self) -> Vec<Worker> {
+        std::mem::take(&mut self.state.lock())
+    }
+
+    /// Makes the caller the one who closes. If somebody else is at it, waits for them if `wait`, and returns false.
+    fn begin_close(&self, wait: bool, limit: Option<Duration>) -> bool {
+        let mut closing = self.closing.lock();
+        if !*closing {
+            *closing = true;
+            return true;
+        }
+        while wait && *closing {
+            match limit {
+                None => self.closed.wait(&mut closing),
+                Some(limit) => {
+                    if self.closed.wait_for(&mut closing, limit).timed_out() {
+                        break;
+                    }
+                }
+            }
+        }
+        false
+    }
+
+    fn end_close(&self) {
+        *self.closing.lock() = false;
+        self.closed.notify_all();
+    }
+}

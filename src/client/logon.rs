@@ -1,0 +1,245 @@
+//! Logging on: the exchange with the server, and what follows a success.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::core::Core;
+use super::link::Outgoing;
+use super::reply::Reply;
+use super::session::{LogonFrame, Phase, ServerInfo};
+use crate::auth::{Authenticator, DefaultAuthenticator};
+use crate::callbacks::{ConnectionState, Origin};
+use crate::command::next_id;
+use crate::error::{Error, ErrorKind, Refused, Result};
+use crate::message::Message;
+use crate::wire::{AckType, Status};
+
+/// How to log on: every setting has a default.
+///
+/// ```
+/// use amps_client::{Logon, LogonOptions};
+/// use std::time::Duration;
+///
+/// let logon = Logon::new()
+///     .timeout(Duration::from_secs(10))
+///     .options(LogonOptions::new().ack_conflation(Duration::from_millis(100)));
+/// assert_eq!(format!("{logon:?}"), r#"Logon { timeout: Some(10s), options: "ack_conflation=100ms" }"#);
+/// ```
+#[derive(Clone)]
+pub struct Logon {
+    timeout: Option<Duration>,
+    authenticator: Arc<dyn Authenticator>,
+    options: String,
+}
+
+impl Logon {
+    /// No time limit, the [`DefaultAuthenticator`], no options.
+    pub fn new() -> Logon {
+        Logon { timeout: None, authenticator: Arc::new(DefaultAuthenticator), options: String::new() }
+    }
+
+    /// How long all of it may take: the authenticator, every round with the server, and the wait for other logons.
+    /// Default: no limit.
+    #[must_use]
+    pub fn timeout(mut self, limit: Duration) -> Logon {
+        self.timeout = Some(limit);
+        self
+    }
+
+    /// Who produces the password. Default: the [`DefaultAuthenticator`].
+    #[must_use]
+    pub fn authenticator(mut self, authenticator: impl Authenticator + 'static) -> Logon {
+        self.authenticator = Arc::new(authenticator);
+        self
+    }
+
+    /// The logon options: text, or [`LogonOptions`](crate::LogonOptions). Default: none, or `pretty` if the connection
+    /// string has it.
+    #[must_use]
+    pub fn options(mut self, options: impl Into<String>) -> Logon {
+        self.options = options.into();
+        self
+    }
+}
+
+impl Default for Logon {
+    fn default() -> Logon {
+        Logon::new()
+    }
+}
+
+impl fmt::Debug for Logon {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Logon").field("timeout", &self.timeout).field("options", &self.options).finish()
+    }
+}
+
+/// Logs on over the current connection; nothing else is sent meanwhile. Any failure closes the connection.
+pub(crate) fn logon(core: &Core, logon: &Logon) -> Result<String> {
+    core.refuse_to_hang("logon")?;
+    let deadline = logon.timeout.map(|limit| Instant::now() + limit);
+    let sender = core.sender(deadline);
+    let hold = core.link.acquire(&sender).map_err(|refusal| core.refusal(refusal, "logon"))?;
+    let outcome = Exchange::new(core, logon, deadline).run();
+    match outcome.and_then(|(id, info)| established(core, info).map(|()| id)) {
+        Ok(id) => {
+            hold.release(&core.link);
+            Ok(id)
+        }
+        Err(error) => {
+            core.abandon(&error);
+            core.report(error.clone(), Origin::Logon);
+            Err(error)
+        }
+    }
+}
+
+/// One logon, over as many rounds as the server wants.
+struct Exchange<'a> {
+    core: &'a Core,
+    logon: &'a Logon,
+    deadline: Option<Instant>,
+    id: String,
+    user: String,
+    password: String,
+    message_type: String,
+    correlation_data: String,
+    options: String,
+}
+
+impl<'a> Exchange<'a> {
+    fn new(core: &'a Core, logon: &'a Logon, deadline: Option<Instant>) -> Exchange<'a> {
+        let uri = core.session.lock().uri.clone();
+        let text = |part: Option<&str>| part.unwrap_or_default().to_owned();
+        let pretty = uri.as_ref().is_some_and(|uri| uri.options().pretty);
+        let options = match logon.options.as_str() {
+            "" if pretty => "pretty".to_owned(),
+            given => given.to_owned(),
+        };
+        Exchange {
+            core,
+            logon,
+            deadline,
+            id: next_id(),
+            user: text(uri.as_ref().and_then(|uri| uri.user())),
+            password: text(uri.as_ref().and_then(|uri| uri.password())),
+            message_type: text(uri.as_ref().and_then(|uri| uri.message_type())),
+            correlation_data: core.settings.correlation_data.lock().clone(),
+            options,
+        }
+    }
+
+    fn run(mut self) -> Result<(String, ServerInfo)> {
+        let authenticator = Arc::clone(&self.logon.authenticator);
+        self.password = authenticate(|| authenticator.authenticate(&self.user, &self.password))?;
+        loop {
+            let ack = self.round()?;
+            match ack.status() {
+                Status::Success => {
+                    let user = ack.user_id().unwrap_or(&self.user).to_owned();
+                    let reason = ack.reason().unwrap_or_default();
+                    authenticate(|| authenticator.completed(&user, &self.password, reason))?;
+                    self.core.session.lock().user = user;
+                    return Ok((self.id, ServerInfo::of(&ack)));
+                }
+                Status::Retry => {
+                    self.user = ack.user_id().unwrap_or(&self.user).to_owned();
+                    let challenge = ack.password();
+                    self.password = authenticate(|| authenticator.retry(&self.user, &challenge))?;
+                }
+                _ => return Err(self.refused().error(ack.reason().unwrap_or_default())),
+            }
+        }
+    }
+
+    /// Sends the request and waits for its answer.
+    fn round(&self) -> Result<Message> {
+        let reply = Arc::new(Reply::default());
+        self.core.acks.lock().register(&self.id, AckType::PROCESSED, Arc::clone(&reply));
+        let sent = self.core.link.send(&self.core.sender(self.deadline), &mut Frame { exchange: self });
+        if let Err(refusal) = sent {
+            self.core.acks.lock().cancel(&self.id);
+            return Err(self.core.refusal(refusal, "logon"));
+        }
+        reply.wait(self.deadline).unwrap_or_else(|| {
+            self.core.acks.lock().cancel(&self.id);
+            let limit = self.logon.timeout.unwrap_or_default();
+            Err(Error::new(ErrorKind::TimedOut, format!("the server did not answer the logon within {limit:?}")))
+        })
+    }
+
+    fn refused(&self) -> Refused<'_> {
+        Refused {
+            what: "logon",
+            command_id: &self.id,
+            message_type: &self.message_type,
+            client_name: &self.core.config.name,
+            user_id: &self.user,
+            options: &self.options,
+            ..Refused::default()
+        }
+    }
+}
+
+/// Calls an authenticator; a panic in it is an error like any other.
+fn authenticate<T>(call: impl FnOnce() -> Result<T>) -> Result<T> {
+    let mut outcome = None;
+    super::registry::contain(|| {
+        outcome = Some(call());
+        Ok(())
+    })
+    .map_err(|failure| {
+        Error::new(ErrorKind::Authentication, "the authenticator panicked").with_source(failure.error)
+    })?;
+    outcome.unwrap_or_else(|| Err(ErrorKind::Authentication.into()))
+}
+
+/// The frame of one round.
+struct Frame<'a> {
+    exchange: &'a Exchange<'a>,
+}
+
+impl Outgoing for Frame<'_> {
+    fn encode(&mut self, buffer: &mut Vec<u8>) -> Result<()> {
+        let exchange = self.exchange;
+        LogonFrame {
+            command_id: &exchange.id,
+            client_name: &exchange.core.config.name,
+            user: &exchange.user,
+            password: &exchange.password,
+            message_type: &exchange.message_type,
+            correlation_data: &exchange.correlation_data,
+            options: &exchange.options,
+        }
+        .encode(buffer)
+    }
+
+    fn queued(&mut self, version: u64) {
+        self.exchange.core.acks.lock().queued(&self.exchange.id, version);
+    }
+
+    /// A logon belongs to its connection: it is never sent over another one.
+    fn reclaim(&mut self) -> bool {
+        if let Some(waiter) = self.exchange.core.acks.lock().cancel(&self.exchange.id) {
+            waiter.fulfil(Err(Error::new(ErrorKind::Disconnected, "the connection was lost during the logon")));
+        }
+        false
+    }
+}
+
+/// What follows the server's consent, in this order (`wire-protocol` 7.5).
+fn established(core: &Core, info: ServerInfo) -> Result<()> {
+    let version = core.link.version();
+    {
+        let mut session = core.session.lock();
+        if session.phase == Phase::Disconnected {
+            return Err(Error::new(ErrorKind::Disconnected, "the connection was lost during the logon"));
+        }
+        session.phase = Phase::LoggedOn;
+        session.server = info;
+    }
+    core.announce_if_connected(version, ConnectionState::LoggedOn);
+    super::heartbeats::start(core, version);
+    Ok(())
+}

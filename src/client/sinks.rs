@@ -1,0 +1,123 @@
+//! The routes of a client, shared by the threads that place commands and the one that receives.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+
+use super::registry::HandlerCell;
+use super::routes::{Delivery, Route, RouteKind, RouteTable};
+use crate::error::Error;
+use crate::stream::{End, StreamQueue};
+use crate::wire::AckType;
+
+/// What is at the end of a route.
+#[derive(Clone)]
+pub(crate) enum Sink {
+    Handler(HandlerCell),
+    Stream(Arc<StreamQueue>),
+}
+
+impl fmt::Debug for Sink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Sink::Handler(_) => "Handler",
+            Sink::Stream(_) => "Stream",
+        })
+    }
+}
+
+impl Sink {
+    fn finish(&self, end: End) {
+        if let Sink::Stream(queue) = self {
+            queue.finish(end);
+        }
+    }
+}
+
+/// The routing table, and a number that moves with every change, so that the receive thread may go on using what it
+/// looked up.
+#[derive(Debug, Default)]
+pub(crate) struct Routes {
+    table: Mutex<RouteTable<Sink>>,
+    generation: AtomicU64,
+}
+
+impl Routes {
+    #[inline]
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn contains(&self, id: &str) -> bool {
+        self.table.lock().contains(id)
+    }
+
+    pub(crate) fn sink(&self, id: &str) -> Option<Sink> {
+        self.table.lock().get(id).map(|route| route.sink.clone())
+    }
+
+    /// What a query's id leads to, and the acknowledgements its user asked for.
+    pub(crate) fn query(&self, id: &str) -> Option<(Sink, RouteKind, AckType)> {
+        self.table.lock().get(id).map(|route| (route.sink.clone(), route.kind, route.acks))
+    }
+
+    pub(crate) fn insert(&self, id: &str, route: Route<Sink>) -> bool {
+        let entered = self.table.lock().insert(id, route);
+        self.changed();
+        entered
+    }
+
+    /// Takes out one route; what it led to is returned, so that it is dropped outside the lock.
+    pub(crate) fn remove(&self, id: &str) -> Option<Route<Sink>> {
+        let removed = self.table.lock().remove(id);
+        self.changed();
+        removed
+    }
+
+    pub(crate) fn acknowledge(&self, id: &str, ack: AckType, refused: bool) -> Option<Delivery<Sink>> {
+        let delivery = self.table.lock().acknowledge(id, ack, refused);
+        if delivery.as_ref().is_some_and(|delivery| delivery.ended.is_some()) {
+            self.changed();
+        }
+        delivery
+    }
+
+    /// A query's `group_end` came.
+    pub(crate) fn group_end(&self, id: &str) -> Option<Sink> {
+        let ended = self.table.lock().group_end(id);
+        if ended.is_some() {
+            self.changed();
+        }
+        ended
+    }
+
+    /// Ends everything, as it should be.
+    pub(crate) fn end_all(&self) {
+        let all = self.table.lock().clear();
+        self.changed();
+        all.iter().for_each(|route| route.sink.finish(End::Complete));
+    }
+
+    /// The connection is lost: every stream fails, every route goes. Returns the ids of the queries that handlers wait
+    /// for.
+    pub(crate) fn fail_all(&self, cause: &Error) -> Vec<String> {
+        let (all, lost) = {
+            let mut table = self.table.lock();
+            let queries = table.take_kind(RouteKind::Query);
+            let handled = |route: &Route<Sink>| matches!(route.sink, Sink::Handler(_));
+            let lost: Vec<_> = queries.iter().filter(|(_, r)| handled(r)).map(|(id, _)| id.clone()).collect();
+            let mut all = table.clear();
+            all.extend(queries.into_iter().map(|(_, route)| route));
+            (all, lost)
+        };
+        self.changed();
+        all.iter().for_each(|route| route.sink.finish(End::Failed(cause.clone())));
+        lost
+    }
+
+    fn changed(&self) {
+        self.generation.fetch_add(1, Ordering::AcqRel);
+    }
+}

@@ -1,0 +1,267 @@
+//! Pulling messages: a blocking iterator with bounded memory and a clear end.
+
+mod conflated;
+mod queue;
+
+use std::fmt;
+use std::sync::{Arc, LazyLock, Weak};
+use std::time::{Duration, Instant};
+
+pub(crate) use queue::{Depth, End, Item, StreamQueue};
+use queue::{Batch, Taken};
+
+use crate::client::Core;
+use crate::error::{Error, ErrorKind, Result};
+use crate::message::Message;
+
+/// The messages of a subscription or a query, in order, as a blocking iterator.
+///
+/// `None` means that the stream has ended and nothing else. A query ends after its result and the last acknowledgement
+/// that was asked for; a subscription ends when it is closed, when the client is closed or its last handle dropped, or
+/// when the connection is lost. On a loss the messages already queued come first, then one
+/// [`Disconnected`](ErrorKind::Disconnected) error, then `None`.
+///
+/// The stream is bounded, by default at 10,000 messages and 2 MiB of receive buffers kept alive, of which a message of a
+/// quiet connection pins 4 KiB and a read of a busy one up to 256 KiB. When either bound is reached the client stops
+/// reading from its connection until there is room; nothing is lost or reordered, heartbeats go on, and all other
+/// subscriptions of the client wait as well. At least one message is always taken.
+///
+/// A stream may be read on any thread, but not inside a handler of the same client: it would wait there for messages that
+/// only that thread can receive. Dropping it unsubscribes and discards what is queued.
+///
+/// ```
+/// use amps_client::testing::Server;
+/// use amps_client::{Client, ErrorKind};
+/// use std::time::Duration;
+///
+/// # fn main() -> amps_client::Result<()> {
+/// let server = Server::quick()?;
+/// let client = Client::builder("reader").build()?;
+/// client.connect(&server.uri("json"))?;
+/// client.logon()?;
+/// let mut ticks = client.subscribe("ticks", "")?;
+/// client.publish("ticks", "1")?;
+/// client.publish("ticks", "2")?;
+///
+/// assert_eq!(ticks.next().unwrap()?.data(), b"1");
+/// assert_eq!(ticks.next_timeout(Duration::from_secs(5)).unwrap()?.data(), b"2");
+/// let nothing = ticks.try_next().unwrap().unwrap_err();
+/// assert_eq!(nothing.kind(), ErrorKind::TimedOut); // nothing yet, and the stream goes on
+/// ticks.close();
+/// # Ok(())
+/// # }
+/// ```
+#[must_use = "dropping a stream unsubscribes it"]
+pub struct MessageStream {
+    lease: Arc<Lease>,
+    batch: Batch,
+    timeout: Option<Duration>,
+}
+
+/// What the handles on one stream share: when the last one goes, the stream is unsubscribed.
+pub(crate) struct Lease {
+    queue: Arc<StreamQueue>,
+    client: Weak<Core>,
+    command_id: String,
+    sub_id: Option<String>,
+    query_id: Option<String>,
+}
+
+impl Lease {
+    pub(crate) fn new(queue: Arc<StreamQueue>, client: Weak<Core>, ids: [Option<&str>; 3]) -> Lease {
+        let [command_id, sub_id, query_id] = ids.map(|id| id.map(str::to_owned));
+        Lease { queue, client, command_id: command_id.unwrap_or_default(), sub_id, query_id }
+    }
+
+    pub(crate) fn queue(&self) -> &Arc<StreamQueue> {
+        &self.queue
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.queue.close();
+        if let Some(client) = self.client.upgrade() {
+            client.release_stream(self.sub_id.as_deref(), self.query_id.as_deref(), &self.queue);
+        }
+    }
+}
+
+impl MessageStream {
+    pub(crate) fn new(lease: Arc<Lease>) -> MessageStream {
+        MessageStream { lease, batch: Batch::default(), timeout: None }
+    }
+
+    /// A stream without messages that has ended.
+    pub(crate) fn ended(command_id: Option<&str>) -> MessageStream {
+        let queue = Arc::new(StreamQueue::new(Depth::DEFAULT));
+        queue.finish(End::Complete);
+        MessageStream::new(Arc::new(Lease::new(queue, Weak::new(), [command_id, None, None])))
+    }
+
+    /// The next message if there is one already. Never blocks.
+    ///
+    /// `None` if the stream has ended.
+    ///
+    /// # Errors
+    ///
+    /// [`TimedOut`](ErrorKind::TimedOut) if there is nothing yet; [`Disconnected`](ErrorKind::Disconnected) once, if the
+    /// stream ended because the connection was lost.
+    pub fn try_next(&mut self) -> Option<Result<Message>> {
+        self.next_until(Some(Instant::now()))
+    }
+
+    /// The next message, waiting for at most `limit`.
+    ///
+    /// `None` if the stream has ended.
+    ///
+    /// # Errors
+    ///
+    /// [`TimedOut`](ErrorKind::TimedOut) if nothing came; [`Disconnected`](ErrorKind::Disconnected) once, if the stream
+    /// ended because the connection was lost.
+    pub fn next_timeout(&mut self, limit: Duration) -> Option<Result<Message>> {
+        self.next_until(Instant::now().checked_add(limit))
+    }
+
+    /// Iterates without consuming the stream, as `by_ref` does.
+    pub fn iter(&mut self) -> impl Iterator<Item = Result<Message>> + '_ {
+        self
+    }
+
+    #[inline]
+    fn next_until(&mut self, deadline: Option<Instant>) -> Option<Result<Message>> {
+        match self.batch.take() {
+            Some(message) => Some(Ok(message)),
+            None => self.refill(deadline),
+        }
+    }
+
+    fn refill(&mut self, deadline: Option<Instant>) -> Option<Result<Message>> {
+        let used = std::mem::take(&mut self.batch);
+        match self.lease.queue.take(used, deadline) {
+            Taken::Batch(batch) => {
+                self.batch = batch;
+                self.batch.take().map(Ok)
+            }
+            Taken::Nothing => Some(Err(nothing_yet())),
+            Taken::Failed(error) => Some(Err(error)),
+            Taken::Ended => None,
+        }
+    }
+
+    /// How long [`next`](Iterator::next) waits before it gives a [`TimedOut`](ErrorKind::TimedOut) error, after which the
+    /// stream goes on. Default: for ever.
+    pub fn set_timeout(&mut self, limit: Option<Duration>) {
+        self.timeout = limit;
+    }
+
+    /// What [`set_timeout`](MessageStream::set_timeout) was set to.
+    pub fn timeout(&self) -> Option<Duration> {
+        self.timeout
+    }
+
+    /// Bounds the stream: at most so many messages, and so many bytes of receive buffers kept alive.
+    ///
+    /// # Errors
+    ///
+    /// [`Usage`](ErrorKind::Usage) if either is 0.
+    pub fn set_max_depth(&self, messages: usize, bytes: usize) -> Result<()> {
+        self.lease.queue.set_depth(checked_depth(messages, bytes)?);
+        Ok(())
+    }
+
+    /// Takes the bounds away: a reader that is too slow then costs memory without limit.
+    pub fn set_unbounded(&self) {
+        self.lease.queue.set_depth(Depth::UNBOUNDED);
+    }
+
+    /// The bounds in messages and bytes; `None` if there are none.
+    pub fn max_depth(&self) -> Option<(usize, usize)> {
+        let depth = self.lease.queue.depth();
+        (depth != Depth::UNBOUNDED).then_some((depth.messages, depth.bytes))
+    }
+
+    /// How many messages wait to be read.
+    pub fn depth(&self) -> usize {
+        self.lease.queue.len() + self.batch.len()
+    }
+
+    /// From now on a message takes the place of a waiting one with the same topic and SOW key, so that a slow reader sees
+    /// the newest of each key only. Messages without a key are queued as before.
+    ///
+    /// # Errors
+    ///
+    /// [`Usage`](ErrorKind::Usage) if the stream is not a subscription.
+    pub fn conflate(&self) -> Result<()> {
+        if self.lease.sub_id.is_none() {
+            return Err(Error::new(ErrorKind::Usage, "only a subscription can be conflated"));
+        }
+        self.lease.queue.conflate();
+        Ok(())
+    }
+
+    /// The id of the subscription, if it is one.
+    pub fn sub_id(&self) -> Option<&str> {
+        self.lease.sub_id.as_deref()
+    }
+
+    /// The id of the command that the stream is for; empty if it has none.
+    pub fn command_id(&self) -> &str {
+        &self.lease.command_id
+    }
+
+    /// The id of the query, if it is one.
+    pub fn query_id(&self) -> Option<&str> {
+        self.lease.query_id.as_deref()
+    }
+
+    /// How many failovers this stream went through.
+    pub fn reconnects(&self) -> u64 {
+        self.lease.queue.reconnects()
+    }
+
+    /// Unsubscribes and discards what is queued; the same as dropping the stream. Another handle on the same stream keeps
+    /// it alive. Never waits for an answer; a failure goes to the exception listener.
+    pub fn close(self) {}
+}
+
+impl Iterator for MessageStream {
+    type Item = Result<Message>;
+
+    /// The next message. Blocks until there is one, until the stream ends, or for the
+    /// [timeout](MessageStream::set_timeout).
+    #[inline]
+    fn next(&mut self) -> Option<Result<Message>> {
+        match self.batch.take() {
+            Some(message) => Some(Ok(message)),
+            None => self.refill(self.timeout.and_then(|limit| Instant::now().checked_add(limit))),
+        }
+    }
+}
+
+impl fmt::Debug for MessageStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MessageStream")
+            .field("command_id", &self.command_id())
+            .field("sub_id", &self.sub_id())
+            .field("query_id", &self.query_id())
+            .field("depth", &self.depth())
+            .finish()
+    }
+}
+
+/// Refuses a bound that nothing could pass.
+pub(crate) fn checked_depth(messages: usize, bytes: usize) -> Result<Depth> {
+    if messages == 0 || bytes == 0 {
+        let text = format!("a stream of at most {messages} messages and {bytes} bytes could not hold a message");
+        return Err(Error::new(ErrorKind::Usage, text));
+    }
+    Ok(Depth { messages, bytes })
+}
+
+/// Polling a stream must not allocate.
+fn nothing_yet() -> Error {
+    static NOTHING: LazyLock<Error> =
+        LazyLock::new(|| Error::new(ErrorKind::TimedOut, "no message on the stream within the time allowed"));
+    NOTHING.clone()
+}
