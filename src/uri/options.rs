@@ -380,7 +380,7 @@ mod tests {
                 assert_eq!(unix(format!("{path}&{text}").trim_end_matches('&')).unwrap(), expected, "{text}");
             }
         }
-        assert_eq!(unix("path=/tmp/a@b").unwrap().path.as_deref(), Some(Path::new("/tmp/a@b")));
+        assert_eq!(unix("path=/run/a@b").unwrap().path.as_deref(), Some(Path::new("/run/a@b")));
     }
 
     /// Acceptance rule 8, decision 14: nothing is ignored, and the text names key and value.
