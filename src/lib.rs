@@ -1,5 +1,6 @@
 //! Synchronous, thread-based client for AMPS.
 
+mod bookmark;
 mod error;
 mod message;
 mod options;
@@ -12,6 +13,7 @@ mod uri;
 mod version;
 mod wire;
 
+pub use bookmark::{Bookmark, BookmarkKind};
 pub use error::{Error, ErrorClass, ErrorKind, HandlerError, Reason, Result};
 pub use message::Message;
 pub use options::{BookmarkNotFound, Conflation, LogonOptions, Rate, SowOptions, SubscribeOptions};

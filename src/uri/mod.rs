@@ -93,7 +93,7 @@ impl Uri {
         self.user.as_deref()
     }
 
-    /// The password, decoded, as the [`Authenticator`](crate::Authenticator) will get it; `None` if there is none.
+    /// The password, decoded, as the authenticator will get it; `None` if there is none.
     pub fn password(&self) -> Option<&str> {
         self.password.as_deref()
     }

@@ -282,6 +282,17 @@ mod tests {
         Ok(Uri::parse(&format!("unix://localhost:0/amps/json?{options}"))?.options().clone())
     }
 
+    /// `wire-protocol` 1.3, decision 13.
+    #[test]
+    fn without_options_the_defaults_of_the_table_count() {
+        let options = tcp("").unwrap();
+        assert!(options.nodelay && options.keepalive && !options.http_preflight && !options.pretty);
+        assert_eq!((options.sndbuf, options.rcvbuf, options.bind), (None, None, None));
+        assert_eq!((options.linger, options.connect_timeout), (None, None));
+        assert_eq!((options.ip_preference, options.compression), (IpPreference::Ipv4, None));
+        assert_eq!((options.sni, options.path), (None, None));
+    }
+
     /// `wire-protocol` 1.3 and `api-surface` 3: every option of TCP.
     #[test]
     fn each_tcp_option_sets_its_field_and_nothing_else() {
@@ -369,7 +380,7 @@ mod tests {
                 assert_eq!(unix(format!("{path}&{text}").trim_end_matches('&')).unwrap(), expected, "{text}");
             }
         }
-        assert_eq!(unix("path=/tmp/a@b").unwrap().path.as_deref(), Some(Path::new("/tmp/a@b")));
+        assert_eq!(unix("path=/run/a@b").unwrap().path.as_deref(), Some(Path::new("/run/a@b")));
     }
 
     /// Acceptance rule 8, decision 14: nothing is ignored, and the text names key and value.
