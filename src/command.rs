@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::error::{Error, ErrorKind, Refused, Result};
-use crate::options::text::{self, without_trailing_comma};
+use crate::options::text::without_trailing_comma;
 use crate::wire::frame::push_decimal;
 use crate::wire::grammar::unsendable;
 use crate::wire::{AckType, CommandType, Field, FrameWriter};
@@ -386,6 +386,11 @@ impl Command {
     /// True if the command id was generated and may be replaced by another.
     pub(crate) fn has_generated_id(&self) -> bool {
         self.generated
+    }
+
+    /// True if a subscription id was given, rather than taken from the command id.
+    pub(crate) fn has_own_sub_id(&self) -> bool {
+        !self.sub_id.is_empty()
     }
 
     /// Takes a fresh id in place of a generated one, and for a command that has none.

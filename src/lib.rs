@@ -1,22 +1,38 @@
 //! Synchronous, thread-based client for AMPS.
 
+mod auth;
 mod bookmark;
+mod callbacks;
+mod client;
+mod command;
 mod error;
 mod message;
 mod options;
 #[cfg(test)]
 mod random;
+mod stream;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod timestamp;
+mod transport;
 mod uri;
 mod version;
 mod wire;
 
+pub use auth::{Authenticator, DefaultAuthenticator};
 pub use bookmark::{Bookmark, BookmarkKind};
+pub use callbacks::{
+    ConnectionState, ConnectionStateListener, ExceptionListener, MessageHandler, Origin, Outcome, UnhandledError,
+};
+pub use client::{
+    Client, ClientBuilder, ConnectionInfo, DisconnectHandler, GlobalKind, ListenerId, Logon, PublishOptions,
+    WeakClient, capture_panic_backtraces,
+};
+pub use command::Command;
 pub use error::{Error, ErrorClass, ErrorKind, HandlerError, Reason, Result};
 pub use message::Message;
 pub use options::{BookmarkNotFound, Conflation, LogonOptions, Rate, SowOptions, SubscribeOptions};
+pub use stream::MessageStream;
 pub use uri::{Compression, IpPreference, Scheme, TransportOptions, Uri};
 pub use version::VersionInfo;
 pub use wire::{AckType, CommandType, Status};

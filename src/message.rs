@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use crate::bookmark::Bookmark;
 use crate::error::{Error, ErrorKind, Reason, Result};
 use crate::timestamp;
 use crate::wire::block::{HeaderReader, decimal};
@@ -127,6 +128,11 @@ impl Message {
         self.bytes(field).and_then(|value| std::str::from_utf8(value).ok())
     }
 
+    /// The password of a logon or of its answer; empty without one. Never shown to the application.
+    pub(crate) fn password(&self) -> &str {
+        self.text(Field::Password).unwrap_or_default()
+    }
+
     /// What the message is.
     #[inline]
     pub fn command(&self) -> CommandType {
@@ -238,6 +244,11 @@ impl Message {
     /// The [reason](Message::reason) as a value one can match on.
     pub fn reason_code(&self) -> Reason {
         Reason::of(self.reason().unwrap_or_default())
+    }
+
+    /// The [bookmark](Message::bookmark) as a value; `None` if absent or not readable.
+    pub fn bookmark_value(&self) -> Option<Bookmark> {
+        self.bookmark().and_then(|text| Bookmark::parse(text).ok())
     }
 
     /// The [timestamp](Message::timestamp) as a time; `None` if absent or not readable.

@@ -62,7 +62,7 @@ pub(crate) struct Settings {
 /// The receive threads that were started and not waited for, and whether somebody closes the client.
 #[derive(Debug, Default)]
 pub(crate) struct Threads {
-    state: Mutex<Vec<Worker>>,
+    running: Mutex<Vec<Worker>>,
     closing: Mutex<bool>,
     closed: Condvar,
 }
@@ -143,22 +143,27 @@ impl Core {
         }
     }
 
-    pub(crate) fn announce(&self, state: ConnectionState) {
-        {
+    /// Announces a state. `Shutdown` is announced once, and a state that is no longer true when it is this thread's turn
+    /// not at all.
+    fn announce_while(&self, state: ConnectionState, is_true: impl Fn() -> bool) {
+        self.registry.announce(self.id, state, || {
             let mut session = self.session.lock();
-            if state == ConnectionState::Shutdown && session.announced == state {
-                return;
+            let again = state == ConnectionState::Shutdown && session.announced == state;
+            if again || !is_true() {
+                return false;
             }
             session.announced = state;
-        }
-        self.registry.announce(self.id, state);
+            true
+        });
+    }
+
+    pub(crate) fn announce(&self, state: ConnectionState) {
+        self.announce_while(state, || true);
     }
 
     /// Announces a state above Connected, unless the connection is gone again (S-6).
     pub(crate) fn announce_if_connected(&self, version: u64, state: ConnectionState) {
-        if self.link.is_current(version) {
-            self.announce(state);
-        }
+        self.announce_while(state, || self.link.is_current(version));
     }
 
     pub(crate) fn report(&self, error: Error, origin: Origin) {
@@ -178,13 +183,12 @@ impl Core {
     pub(crate) fn abandon(&self, cause: &Error) {
         self.stops.fetch_add(1, Ordering::AcqRel);
         let version = self.link.version();
-        let transport = self.link.transport();
         let was_connected = self.session.lock().disconnect();
-        self.link.down();
-        if let Some(transport) = transport {
+        if let Some(transport) = self.link.close() {
             transport.shutdown();
         }
         self.release_waiters(version, cause);
+        self.routes.end_all();
         self.wait_for_threads(None);
         self.receive_thread.store(0, Ordering::Release);
         if was_connected {
@@ -204,9 +208,7 @@ impl Core {
         }
         let was_connected = self.session.lock().disconnect();
         self.stops.fetch_add(1, Ordering::AcqRel);
-        let transport = self.link.transport();
-        self.link.down();
-        if let Some(transport) = transport {
+        if let Some(transport) = self.link.close() {
             transport.shutdown();
         }
         let cause = Error::new(ErrorKind::Disconnected, "the client was closed");
@@ -232,7 +234,10 @@ impl Core {
     pub(crate) fn wait_for_threads(&self, limit: Option<Duration>) {
         let deadline = limit.map(|limit| Instant::now() + limit);
         for worker in self.threads.take() {
-            worker.wait(deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())));
+            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            if let Some(running) = worker.wait(left) {
+                self.threads.add(running);
+            }
         }
     }
 
@@ -254,11 +259,13 @@ pub(crate) fn lost_while_waiting(cause: &Error) -> Error {
 
 impl Threads {
     pub(crate) fn add(&self, worker: Worker) {
-        self.state.lock().push(worker);
+        let mut running = self.running.lock();
+        running.retain(|worker| !worker.has_ended());
+        running.push(worker);
     }
 
     fn take(&self) -> Vec<Worker> {
-        std::mem::take(&mut self.state.lock())
+        std::mem::take(&mut self.running.lock())
     }
 
     /// Makes the caller the one who closes. If somebody else is at it, waits for them if `wait`, and returns false.

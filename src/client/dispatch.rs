@@ -71,7 +71,7 @@ impl Dispatcher {
             };
         }
         self.hand_over(block, clockwork);
-        self.core.link.flush_nonblocking();
+        self.core.link.flush();
     }
 
     /// Nothing came for a while: whatever was looked up may be out of date and must not be kept alive.

@@ -36,25 +36,62 @@ struct Placement<'a> {
     entered: Vec<String>,
 }
 
+/// What the library itself wants of a command.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Wanted {
+    /// To be told when a query is complete, in case the group markers do not come.
+    end_of_query: bool,
+    /// The counters of a delete, which the caller waits for.
+    counters: bool,
+}
+
+impl Wanted {
+    pub(crate) fn with_end_of_query(self) -> Wanted {
+        Wanted { end_of_query: true, ..self }
+    }
+
+    pub(crate) fn with_counters(self) -> Wanted {
+        Wanted { counters: true, ..self }
+    }
+
+    /// The acknowledgements asked for besides the user's (M-5), and the one that is waited for.
+    fn acks(self, command: &Command, has_sink: bool) -> (AckType, AckType) {
+        let kind = command.command_type();
+        let brings_data = kind.is_subscribe() || kind.is_query();
+        let deletes = kind == CommandType::SowDelete && command.bookmark_text().is_none();
+        // A server answers a filter on a publish only if it is asked.
+        let filters = kind.needs_sequence() && !deletes && command.filter_text().is_some();
+        let mut library = AckType::NONE;
+        if brings_data || deletes || filters || has_sink {
+            library |= AckType::PROCESSED;
+        }
+        if self.end_of_query && kind.is_sow() {
+            library |= AckType::COMPLETED;
+        }
+        if self.counters {
+            return (library | AckType::STATS, AckType::STATS);
+        }
+        let awaited = match kind {
+            CommandType::Flush if !has_sink => AckType::PROCESSED | AckType::PERSISTED | AckType::COMPLETED,
+            _ => AckType::PROCESSED,
+        };
+        (library, awaited)
+    }
+}
+
 /// Sends a command and waits for its answer, if it asks for one; what it brings goes to `sink`.
 ///
-/// `library` are the acknowledgements that the library asks for itself, and `awaited` the one whose coming ends the wait.
 /// If the command fails it leaves nothing behind (M-6).
-pub(crate) fn place(
-    core: &Core,
-    command: Command,
-    sink: Option<Sink>,
-    library: AckType,
-    awaited: AckType,
-) -> Result<Placed> {
+pub(crate) fn place(core: &Core, command: Command, sink: Option<Sink>, wanted: Wanted) -> Result<Placed> {
     command.check_verb()?;
+    let (library, awaited) = wanted.acks(&command, sink.is_some());
     let acks = command.ack_type_value() | library;
     let waits = acks.intersects(awaited);
     if waits {
         core.refuse_to_hang(command.command_type().name())?;
     }
     check_replace(&command)?;
-    let deadline = command.timeout_value().map(|limit| Instant::now() + limit);
+    let deadline = command.timeout_value().and_then(|limit| Instant::now().checked_add(limit));
     let awaited = if waits { awaited } else { AckType::NONE };
     let mut placement = Placement { core, command, acks, awaited, deadline, entered: Vec::new() };
     placement.settle_ids(sink.is_some() || waits);
@@ -257,14 +294,5 @@ impl Outgoing for Frame<'_> {
 
     fn reclaim(&mut self) -> bool {
         self.core.acks.lock().reclaim(self.id)
-    }
-}
-
-/// The acknowledgements that the library needs for a command whose result goes to a handler or a stream (M-5).
-pub(crate) fn library_acks(kind: CommandType, streamed: bool) -> AckType {
-    match kind {
-        // A stream of a query ends even if the group markers do not come.
-        CommandType::Sow if streamed => AckType::PROCESSED | AckType::COMPLETED,
-        _ => AckType::PROCESSED,
     }
 }

@@ -224,10 +224,14 @@ impl Link {
         }
     }
 
-    /// Writes what has collected; for the receive thread at the end of a read.
-    pub(crate) fn flush_nonblocking(self: &Arc<Self>) {
-        let state = self.state.lock();
-        if state.front.is_empty() || state.writing {
+    /// Sends what has collected, without waiting for it.
+    pub(crate) fn flush(self: &Arc<Self>) {
+        let mut state = self.state.lock();
+        if state.front.is_empty() || state.gate == Gate::Lost {
+            return;
+        }
+        state.flush = true;
+        if state.writing {
             return;
         }
         if let Err(transport) = self.write(state, Effort::Nonblocking) {
@@ -248,11 +252,14 @@ impl Link {
         state.version
     }
 
-    /// Opens the gate to everybody; frames queued meanwhile go out first.
-    pub(crate) fn open(self: &Arc<Self>, holder: ThreadKey) {
+    /// The holder opens the gate to everybody; frames queued meanwhile go out first. False if there is no connection any
+    /// more, which is the end of everybody's hope.
+    pub(crate) fn open(self: &Arc<Self>, holder: ThreadKey) -> bool {
         let mut state = self.state.lock();
         if state.gate != Gate::Held(holder) || state.transport.is_none() {
-            return;
+            drop(state);
+            self.down(holder);
+            return false;
         }
         state.gate = Gate::Open;
         self.changed.notify_all();
@@ -263,40 +270,69 @@ impl Link {
                 transport.shutdown();
             }
         }
-    }
-
-    /// Closes the gate to everybody but `holder`. False if somebody else holds it or there is no connection.
-    pub(crate) fn hold(&self, holder: ThreadKey) -> bool {
-        let mut state = self.state.lock();
-        match state.gate {
-            Gate::Open => {
-                state.gate = Gate::Held(holder);
-                true
-            }
-            Gate::Held(by) => by == holder,
-            Gate::Down | Gate::Lost => false,
-        }
-    }
-
-    /// The connection of this version is gone: the gate is held by `holder`, who repairs it, or stays shut.
-    /// False if it is not the current connection, so that there is nothing to do.
-    pub(crate) fn lost(&self, version: u64, gate: Gate) -> bool {
-        let mut state = self.state.lock();
-        if state.version != version || state.transport.is_none() {
-            return false;
-        }
-        state.reset();
-        state.gate = gate;
-        self.changed.notify_all();
         true
     }
 
-    /// No connection and no hope of one: whoever waits gives up.
-    pub(crate) fn down(&self) {
+    /// Waits until the sender may send, and closes the gate to everybody else.
+    pub(crate) fn acquire(&self, sender: &Sender) -> Result<Hold, Refusal> {
+        let (mut state, _) = self.admit(self.state.lock(), sender)?;
+        let taken = state.gate == Gate::Open;
+        state.gate = Gate::Held(sender.thread);
+        Ok(Hold { by: sender.thread, taken })
+    }
+
+    /// The connection of this version is gone: what was queued for it is dropped. Unless somebody else has the gate, the
+    /// caller gets it, to repair what can be repaired.
+    pub(crate) fn lost(&self, version: u64, me: ThreadKey) -> Loss {
         let mut state = self.state.lock();
+        if state.version != version || state.transport.is_none() {
+            return Loss::Stale;
+        }
+        state.reset();
+        let loss = match state.gate {
+            Gate::Held(by) if by != me => Loss::InOtherHands,
+            _ => {
+                state.gate = Gate::Held(me);
+                Loss::Taken
+            }
+        };
+        self.changed.notify_all();
+        loss
+    }
+
+    /// The holder gives up: there is no connection and no hope of one, and whoever waits is told so.
+    pub(crate) fn down(&self, holder: ThreadKey) {
+        if self.state.lock().gate == Gate::Held(holder) {
+            self.close();
+        }
+    }
+
+    /// Ends the connection, whoever has it. Returns what is to be shut down.
+    pub(crate) fn close(&self) -> Option<Arc<dyn Transport>> {
+        let mut state = self.state.lock();
+        let transport = state.transport.take();
         state.reset();
         state.gate = Gate::Down;
         self.changed.notify_all();
+        transport
+    }
+
+    /// Lets what is queued leave, for at most `limit`.
+    pub(crate) fn drain(self: &Arc<Self>, limit: Duration) {
+        let deadline = Instant::now() + limit;
+        self.flush();
+        let mut state = self.state.lock();
+        while state.transport.is_some() && (state.writing || !state.front.is_empty()) {
+            if state.gate == Gate::Lost || self.changed.wait_until(&mut state, deadline).timed_out() {
+                return;
+            }
+        }
+    }
+
+    /// True while this connection is up.
+    pub(crate) fn is_current(&self, version: u64) -> bool {
+        let state = self.state.lock();
+        state.version == version && state.transport.is_some()
     }
 
     pub(crate) fn transport(&self) -> Option<Arc<dyn Transport>> {
@@ -316,7 +352,7 @@ impl Link {
             state.flusher.take()
         };
         if let Some(flusher) = flusher {
-            flusher.wait(limit);
+            drop(flusher.wait(limit));
         }
     }
 
@@ -382,15 +418,13 @@ impl Link {
             });
             if state.version != version || state.transport.is_none() {
                 // The connection went away meanwhile, and whoever took it away reset the outbox.
-                return Ok(());
+                return outcome.map(drop).map_err(|_| transport);
             }
             state.writing = false;
             match outcome {
                 Ok(written) => state.put_back(buffer, written),
                 Err(_) => {
-                    if state.gate == Gate::Open {
-                        state.gate = Gate::Lost;
-                    }
+                    state.fail();
                     return Err(transport);
                 }
             }
@@ -469,6 +503,32 @@ impl Link {
     }
 }
 
+/// What the loss of a connection means for the thread that noticed it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Loss {
+    /// It was given up or replaced before.
+    Stale,
+    /// Another thread logs on or repairs over it.
+    InOtherHands,
+    /// The gate is the caller's.
+    Taken,
+}
+
+/// The gate in the hands of one thread.
+#[derive(Debug)]
+pub(crate) struct Hold {
+    by: ThreadKey,
+    /// Taken by this hold and not held before.
+    taken: bool,
+}
+
+impl Hold {
+    /// Opens the gate again, if it was open before. False if the connection was lost meanwhile.
+    pub(crate) fn release(self, link: &Arc<Link>) -> bool {
+        !self.taken || link.open(self.by)
+    }
+}
+
 /// Where an admitted frame goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Place {
@@ -509,6 +569,15 @@ impl State {
         self.writing = false;
         self.flush = false;
         self.burst = Burst::default();
+    }
+
+    /// A write failed: nothing more leaves over this connection.
+    fn fail(&mut self) {
+        if self.gate == Gate::Open {
+            self.gate = Gate::Lost;
+        }
+        self.front.clear();
+        self.flush = false;
     }
 
     /// Takes back a buffer of which the first `written` bytes have gone.

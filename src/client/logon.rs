@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::core::Core;
 use super::link::Outgoing;
+use super::registry::contain;
 use super::reply::Reply;
 use super::session::{LogonFrame, Phase, ServerInfo};
 use crate::auth::{Authenticator, DefaultAuthenticator};
@@ -82,17 +83,16 @@ pub(crate) fn logon(core: &Core, logon: &Logon) -> Result<String> {
     let sender = core.sender(deadline);
     let hold = core.link.acquire(&sender).map_err(|refusal| core.refusal(refusal, "logon"))?;
     let outcome = Exchange::new(core, logon, deadline).run();
-    match outcome.and_then(|(id, info)| established(core, info).map(|()| id)) {
-        Ok(id) => {
-            hold.release(&core.link);
-            Ok(id)
-        }
-        Err(error) => {
-            core.abandon(&error);
-            core.report(error.clone(), Origin::Logon);
-            Err(error)
-        }
-    }
+    let outcome = outcome.and_then(|(id, info)| established(core, info).map(|()| id));
+    let outcome = outcome.and_then(|id| if hold.release(&core.link) { Ok(id) } else { Err(lost()) });
+    outcome.inspect_err(|error| {
+        core.abandon(error);
+        core.report(error.clone(), Origin::Logon);
+    })
+}
+
+fn lost() -> Error {
+    Error::new(ErrorKind::Disconnected, "the connection was lost during the logon")
 }
 
 /// One logon, over as many rounds as the server wants.
@@ -139,14 +139,13 @@ impl<'a> Exchange<'a> {
                 Status::Success => {
                     let user = ack.user_id().unwrap_or(&self.user).to_owned();
                     let reason = ack.reason().unwrap_or_default();
-                    authenticate(|| authenticator.completed(&user, &self.password, reason))?;
+                    authenticate(|| authenticator.completed(&user, ack.password(), reason))?;
                     self.core.session.lock().user = user;
                     return Ok((self.id, ServerInfo::of(&ack)));
                 }
                 Status::Retry => {
                     self.user = ack.user_id().unwrap_or(&self.user).to_owned();
-                    let challenge = ack.password();
-                    self.password = authenticate(|| authenticator.retry(&self.user, &challenge))?;
+                    self.password = authenticate(|| authenticator.retry(&self.user, ack.password()))?;
                 }
                 _ => return Err(self.refused().error(ack.reason().unwrap_or_default())),
             }
@@ -182,17 +181,18 @@ impl<'a> Exchange<'a> {
     }
 }
 
-/// Calls an authenticator; a panic in it is an error like any other.
+/// Calls an authenticator. Whatever goes wrong in it is the source of the error that the logon fails with.
 fn authenticate<T>(call: impl FnOnce() -> Result<T>) -> Result<T> {
-    let mut outcome = None;
-    super::registry::contain(|| {
-        outcome = Some(call());
+    let mut outcome = Err(ErrorKind::Authentication.into());
+    let panicked = contain(|| {
+        outcome = call();
         Ok(())
+    });
+    let outcome = panicked.map_err(|failure| failure.error).and(outcome);
+    outcome.map_err(|cause: Error| {
+        let kind = if cause.kind() == ErrorKind::HandlerPanicked { ErrorKind::Authentication } else { cause.kind() };
+        Error::new(kind, "the authenticator failed").with_source(cause)
     })
-    .map_err(|failure| {
-        Error::new(ErrorKind::Authentication, "the authenticator panicked").with_source(failure.error)
-    })?;
-    outcome.unwrap_or_else(|| Err(ErrorKind::Authentication.into()))
 }
 
 /// The frame of one round.
@@ -222,7 +222,7 @@ impl Outgoing for Frame<'_> {
     /// A logon belongs to its connection: it is never sent over another one.
     fn reclaim(&mut self) -> bool {
         if let Some(waiter) = self.exchange.core.acks.lock().cancel(&self.exchange.id) {
-            waiter.fulfil(Err(Error::new(ErrorKind::Disconnected, "the connection was lost during the logon")));
+            waiter.fulfil(Err(lost()));
         }
         false
     }
@@ -234,7 +234,7 @@ fn established(core: &Core, info: ServerInfo) -> Result<()> {
     {
         let mut session = core.session.lock();
         if session.phase == Phase::Disconnected {
-            return Err(Error::new(ErrorKind::Disconnected, "the connection was lost during the logon"));
+            return Err(lost());
         }
         session.phase = Phase::LoggedOn;
         session.server = info;

@@ -158,14 +158,17 @@ impl Registry {
         drop(all);
     }
 
-    /// Tells every listener, on this thread, after whoever is telling them something now. What a listener itself
-    /// changes is told after the current call (S-2).
-    pub(crate) fn announce(&self, client: u64, state: ConnectionState) {
+    /// Tells every listener, on this thread, after whoever is telling them something now; `admit` is asked when it is
+    /// this thread's turn. What a listener itself changes is told after the current call (S-2).
+    pub(crate) fn announce(&self, client: u64, state: ConnectionState, admit: impl FnOnce() -> bool) {
         let me = ThreadKey::current();
         {
             let mut turn = self.turn.lock();
             if turn.taken_by == Some(me) {
-                turn.waiting.push_back(state);
+                drop(turn);
+                if admit() {
+                    self.turn.lock().waiting.push_back(state);
+                }
                 return;
             }
             while turn.taken_by.is_some() {
@@ -173,16 +176,25 @@ impl Registry {
             }
             turn.taken_by = Some(me);
         }
-        let mut next = Some(state);
+        let mut next = admit().then_some(state);
+        if next.is_none() {
+            self.end_turn();
+        }
         while let Some(state) = next {
             self.tell(client, state);
-            let mut turn = self.turn.lock();
-            next = turn.waiting.pop_front();
-            if next.is_none() {
-                turn.taken_by = None;
-                self.turn_over.notify_one();
-            }
+            next = self.end_turn();
         }
+    }
+
+    /// The next state that the turn's owner is to tell; without one the turn is over.
+    fn end_turn(&self) -> Option<ConnectionState> {
+        let mut turn = self.turn.lock();
+        let next = turn.waiting.pop_front();
+        if next.is_none() {
+            turn.taken_by = None;
+            self.turn_over.notify_one();
+        }
+        next
     }
 
     fn tell(&self, client: u64, state: ConnectionState) {
@@ -245,6 +257,12 @@ impl Failure {
         Failure { error: Error::new(ErrorKind::HandlerPanicked, text), backtrace }
     }
 
+    /// The same with words before the text of the error, which becomes the source.
+    pub(crate) fn about(self, what: &str) -> Failure {
+        let text = format!("{what}: {}", self.error);
+        Failure { error: Error::new(self.error.kind(), text).with_source(self.error), ..self }
+    }
+
     pub(crate) fn unhandled(self, origin: Origin) -> UnhandledError {
         UnhandledError::new(self.error, origin).with_backtrace(self.backtrace)
     }
@@ -280,12 +298,12 @@ mod tests {
         let nested = Arc::clone(&registry);
         registry.add_state_listener(Arc::new(move |state| {
             if state == ConnectionState::Connected {
-                nested.announce(1, ConnectionState::Disconnected);
+                nested.announce(1, ConnectionState::Disconnected, || true);
             }
         }));
         let (seen, listener) = log();
         registry.add_state_listener(listener);
-        registry.announce(1, ConnectionState::Connected);
+        registry.announce(1, ConnectionState::Connected, || true);
         assert_eq!(*seen.lock(), [ConnectionState::Connected, ConnectionState::Disconnected]);
     }
 
@@ -299,7 +317,7 @@ mod tests {
         let first = registry.add_state_listener(Arc::new(Arc::clone(&one)));
         let second = registry.add_state_listener(Arc::new(one));
         assert_eq!(first, second);
-        registry.announce(1, ConnectionState::Connected);
+        registry.announce(1, ConnectionState::Connected, || true);
         assert_eq!(calls.load(Ordering::Relaxed), 1);
         assert!(registry.remove_state_listener(first) && !registry.remove_state_listener(first));
     }
@@ -316,8 +334,8 @@ mod tests {
         registry.add_state_listener(Arc::new(|_| panic!("listener one")));
         let counter = Arc::clone(&count);
         registry.add_state_listener(Arc::new(move |_| drop(counter.fetch_add(1, Ordering::Relaxed))));
-        registry.announce(1, ConnectionState::Connected);
-        registry.announce(1, ConnectionState::Disconnected);
+        registry.announce(1, ConnectionState::Connected, || true);
+        registry.announce(1, ConnectionState::Disconnected, || true);
         assert_eq!(count.load(Ordering::Relaxed), 2);
         let expected = (Origin::ConnectionStateListener, ErrorKind::HandlerPanicked, "listener one".to_owned());
         assert_eq!(*reports.lock(), [expected.clone(), expected]);

@@ -11,6 +11,7 @@
 //!
 //! Pure: who calls and what is awaited is the business of others.
 
+use super::context::ThreadKey;
 use crate::callbacks::ConnectionState;
 use crate::command::{check_text, too_large};
 use crate::error::Result;
@@ -45,6 +46,8 @@ pub(crate) struct Session {
     pub(crate) closing: bool,
     /// A thread is connecting.
     pub(crate) connecting: bool,
+    /// The thread that repairs a lost connection.
+    repairing: Option<ThreadKey>,
     /// The last state that was announced.
     pub(crate) announced: ConnectionState,
 }
@@ -61,6 +64,27 @@ pub(crate) enum Phase {
 impl Session {
     pub(crate) fn is_connected(&self) -> bool {
         self.phase != Phase::Disconnected
+    }
+
+    /// The connection is gone, and this thread repairs it.
+    pub(crate) fn repair(&mut self, by: ThreadKey) {
+        self.disconnect();
+        self.repairing = Some(by);
+    }
+
+    /// The repair by this thread is over, for better or worse.
+    pub(crate) fn repaired(&mut self, by: ThreadKey) {
+        if self.repairing == Some(by) {
+            self.repairing = None;
+        }
+    }
+
+    pub(crate) fn is_repaired_by(&self, thread: ThreadKey) -> bool {
+        self.repairing == Some(thread)
+    }
+
+    pub(crate) fn is_repaired_by_other(&self, thread: ThreadKey) -> bool {
+        self.repairing.is_some_and(|by| by != thread)
     }
 
     /// The connection is gone. True if there was one.

@@ -93,6 +93,20 @@ impl Routes {
         ended
     }
 
+    /// Takes out one route and ends its stream.
+    pub(crate) fn end_one(&self, id: &str) {
+        if let Some(route) = self.remove(id) {
+            route.sink.finish(End::Complete);
+        }
+    }
+
+    /// Takes out every subscription and ends its stream.
+    pub(crate) fn end_subscriptions(&self) {
+        let taken = self.table.lock().take_kind(RouteKind::Subscription);
+        self.changed();
+        taken.iter().for_each(|(_, route)| route.sink.finish(End::Complete));
+    }
+
     /// Ends everything, as it should be.
     pub(crate) fn end_all(&self) {
         let all = self.table.lock().clear();

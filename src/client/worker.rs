@@ -27,18 +27,23 @@ impl Worker {
     }
 
     /// Waits for the end of the thread, for at most `limit` if there is one, and not at all on the thread itself.
-    /// A thread that has not ended by then goes on by itself.
-    pub(crate) fn wait(self, limit: Option<Duration>) {
+    /// Gives back a thread that has not ended by then.
+    pub(crate) fn wait(self, limit: Option<Duration>) -> Option<Worker> {
         if self.handle.thread().id() == thread::current().id() {
-            return;
+            return Some(self);
         }
         if let Some(limit) = limit {
             if let Err(RecvTimeoutError::Timeout) = self.ended.recv_timeout(limit) {
-                return;
+                return Some(self);
             }
         }
         // The body contains every panic of user code, so there is no failure to pass on.
         let _ = self.handle.join();
+        None
+    }
+
+    pub(crate) fn has_ended(&self) -> bool {
+        self.handle.is_finished()
     }
 }
 
@@ -52,12 +57,13 @@ mod tests {
         let (release, held) = bounded::<()>(0);
         let worker = Worker::spawn("held".to_owned(), move || drop(held.recv())).unwrap();
         let start = Instant::now();
-        worker.wait(Some(Duration::from_millis(20)));
-        assert!(start.elapsed() >= Duration::from_millis(20));
+        let worker = worker.wait(Some(Duration::from_millis(20))).expect("it has not ended");
+        assert!(start.elapsed() >= Duration::from_millis(20) && !worker.has_ended());
         drop(release);
+        assert!(worker.wait(None).is_none());
 
         let worker = Worker::spawn("short".to_owned(), || {}).unwrap();
-        worker.wait(None);
+        assert!(worker.wait(None).is_none());
     }
 
     #[test]
@@ -65,10 +71,9 @@ mod tests {
         let (give, take) = bounded::<Worker>(1);
         let (done, waited) = bounded(1);
         let worker = Worker::spawn("self".to_owned(), move || {
-            take.recv().unwrap().wait(None);
-            done.send(()).unwrap();
+            done.send(take.recv().unwrap().wait(None).is_some()).unwrap();
         });
         give.send(worker.unwrap()).unwrap();
-        waited.recv_timeout(Duration::from_secs(5)).expect("the thread goes on");
+        assert!(waited.recv_timeout(Duration::from_secs(5)).expect("the thread goes on"));
     }
 }

@@ -59,6 +59,7 @@ pub struct MessageStream {
 }
 
 /// What the handles on one stream share: when the last one goes, the stream is unsubscribed.
+#[derive(Debug)]
 pub(crate) struct Lease {
     queue: Arc<StreamQueue>,
     client: Weak<Core>,
@@ -68,6 +69,7 @@ pub(crate) struct Lease {
 }
 
 impl Lease {
+    /// `ids` are those of the command, the subscription and the query.
     pub(crate) fn new(queue: Arc<StreamQueue>, client: Weak<Core>, ids: [Option<&str>; 3]) -> Lease {
         let [command_id, sub_id, query_id] = ids.map(|id| id.map(str::to_owned));
         Lease { queue, client, command_id: command_id.unwrap_or_default(), sub_id, query_id }
@@ -76,13 +78,26 @@ impl Lease {
     pub(crate) fn queue(&self) -> &Arc<StreamQueue> {
         &self.queue
     }
+
+    pub(crate) fn sub_id(&self) -> Option<&str> {
+        self.sub_id.as_deref()
+    }
+
+    pub(crate) fn query_id(&self) -> Option<&str> {
+        self.query_id.as_deref()
+    }
+
+    /// Every id that may lead to the stream.
+    pub(crate) fn ids(&self) -> impl Iterator<Item = &str> {
+        [self.sub_id(), self.query_id(), Some(self.command_id.as_str())].into_iter().flatten()
+    }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.queue.close();
-        if let Some(client) = self.client.upgrade() {
-            client.release_stream(self.sub_id.as_deref(), self.query_id.as_deref(), &self.queue);
+        let ended = self.queue.close();
+        if let (false, Some(client)) = (ended, self.client.upgrade()) {
+            client.release_stream(self);
         }
     }
 }

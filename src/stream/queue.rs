@@ -5,11 +5,12 @@
 //! left stays with the receive thread, which waits for room and goes on beating meanwhile.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
+use super::Lease;
 use super::conflated::Conflated;
 use crate::error::Error;
 use crate::message::Message;
@@ -110,6 +111,7 @@ struct State {
     reader_waits: bool,
     reconnects: u64,
     spare: Vec<Vec<Item>>,
+    lease: Weak<Lease>,
 }
 
 impl StreamQueue {
@@ -125,6 +127,7 @@ impl StreamQueue {
             reader_waits: false,
             reconnects: 0,
             spare: Vec::new(),
+            lease: Weak::new(),
         };
         StreamQueue { state: Mutex::new(state), ready: Condvar::new(), room: Condvar::new() }
     }
@@ -166,14 +169,26 @@ impl StreamQueue {
         self.room.notify_all();
     }
 
-    /// The reader goes: queued messages are dropped.
-    pub(crate) fn close(&self) {
+    /// The reader goes: queued messages are dropped. True if the stream had ended before.
+    pub(crate) fn close(&self) -> bool {
         let mut state = self.state.lock();
+        let ended = state.end.is_some();
         state.closed = true;
         state.end.get_or_insert(End::Complete);
         state.clear();
         self.ready.notify_all();
         self.room.notify_all();
+        ended
+    }
+
+    /// Says what the handles of readers share, so that another handle can be made.
+    pub(crate) fn set_lease(&self, lease: &Arc<Lease>) {
+        self.state.lock().lease = Arc::downgrade(lease);
+    }
+
+    /// What the handles share, if there still is one.
+    pub(crate) fn lease(&self) -> Option<Arc<Lease>> {
+        self.state.lock().lease.upgrade()
     }
 
     /// The next messages, waiting until `deadline` if there are none; `None` waits for ever. `used` is the batch read

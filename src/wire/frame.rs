@@ -1,7 +1,7 @@
 //! Writes one outgoing frame straight into a larger buffer.
 
 use super::fields::Field;
-use super::grammar::escape_into;
+use super::grammar::{escape_into, is_plain};
 use super::{CommandType, MAX_FRAME};
 
 /// A frame under construction at the end of a buffer.
@@ -90,6 +90,29 @@ impl Drop for FrameWriter<'_> {
     }
 }
 
+/// Appends the frame of a plain publish, whose header is nothing but the topic.
+///
+/// `Err` is as for [`FrameWriter::finish`]. The topic holds no control character that cannot be sent.
+#[inline]
+pub(crate) fn push_publish(buffer: &mut Vec<u8>, topic: &str, payload: &[u8]) -> Result<(), usize> {
+    const START: &[u8] = b"{\"c\":\"p\",\"t\":\"";
+    const END: &[u8] = b"\"}";
+    if topic.is_empty() || !is_plain(topic.as_bytes()) {
+        let mut frame = FrameWriter::new(buffer, CommandType::Publish);
+        frame.text(Field::Topic, topic);
+        return frame.finish(payload);
+    }
+    let size = START.len() + topic.len() + END.len() + payload.len();
+    let length = u32::try_from(size).ok().filter(|n| *n <= MAX_FRAME).ok_or(size)?;
+    buffer.reserve(4 + size);
+    buffer.extend_from_slice(&length.to_be_bytes());
+    buffer.extend_from_slice(START);
+    buffer.extend_from_slice(topic.as_bytes());
+    buffer.extend_from_slice(END);
+    buffer.extend_from_slice(payload);
+    Ok(())
+}
+
 /// Appends a number in decimal.
 pub(crate) fn push_decimal(out: &mut Vec<u8>, mut value: u64) {
     let mut digits = [0; 20];
@@ -136,6 +159,18 @@ mod tests {
             out,
             b"\x00\x00\x004{\"c\":\"p\",\"t\":\"t\",\"e\":\"5\",\"x\":\"abc\",\"s\":77,\"k\":\"K1\"}d"
         );
+    }
+
+    #[test]
+    fn a_plain_publish_is_written_as_any_other() {
+        for topic in ["orders", "", "or\"d\\e", "a\tb", "über"] {
+            let (mut short, mut long) = (b"x".to_vec(), b"x".to_vec());
+            push_publish(&mut short, topic, b"data").unwrap();
+            let mut frame = FrameWriter::new(&mut long, CommandType::Publish);
+            frame.text(Field::Topic, topic);
+            frame.finish(b"data").unwrap();
+            assert_eq!(short, long, "{topic}");
+        }
     }
 
     #[test]

@@ -435,6 +435,13 @@ pub(crate) fn escape_into(out: &mut Vec<u8>, text: &[u8]) {
     out.extend_from_slice(rest);
 }
 
+/// True if a text can be written as it is.
+#[inline]
+pub(crate) fn is_plain(text: &[u8]) -> bool {
+    // Without an early end the compiler looks at many bytes at once.
+    !text.iter().fold(false, |found, byte| found | needs_escape(*byte))
+}
+
 #[inline]
 fn needs_escape(byte: u8) -> bool {
     byte < b' ' || byte == b'"' || byte == b'\\'

@@ -1,0 +1,520 @@
+//! The named operations: thin sentences over placing a command.
+
+use std::time::Duration;
+
+use super::execute::{Wanted, place, send_only, unanswered};
+use super::registry::cell;
+use super::sinks::Sink;
+use super::{Client, Core, streams};
+use crate::callbacks::MessageHandler;
+use crate::command::{Command, check_text, too_large, whole_seconds};
+use crate::error::{Error, ErrorKind, Result};
+use crate::message::Message;
+use crate::stream::MessageStream;
+use crate::wire::frame::push_publish;
+use crate::wire::{AckType, CommandType, Field, FrameWriter};
+
+/// The time limit of the named queries.
+const QUERY_LIMIT: Duration = Duration::from_secs(5);
+
+/// What may go along with a published message.
+///
+/// ```
+/// use amps_client::PublishOptions;
+/// use std::time::Duration;
+///
+/// let options = PublishOptions::new().expiration(Duration::from_secs(30)).correlation_id("YWJj");
+/// # let _ = options;
+/// ```
+#[derive(Debug, Clone, Default)]
+pub struct PublishOptions {
+    expiration: Duration,
+    correlation_id: String,
+    sow_key: String,
+}
+
+impl PublishOptions {
+    /// Nothing goes along.
+    pub fn new() -> PublishOptions {
+        PublishOptions::default()
+    }
+
+    /// How long the message lives in the SOW or in a queue, rounded up to whole seconds. Default: the server's.
+    #[must_use]
+    pub fn expiration(mut self, lifetime: Duration) -> PublishOptions {
+        self.expiration = lifetime;
+        self
+    }
+
+    /// Passed on to subscribers as it is; letters of the base64 alphabet only. Default: none.
+    #[must_use]
+    pub fn correlation_id(mut self, id: impl Into<String>) -> PublishOptions {
+        self.correlation_id = id.into();
+        self
+    }
+
+    /// The key of the record, for topics whose publishers choose it. Default: none.
+    #[must_use]
+    pub fn sow_key(mut self, key: impl Into<String>) -> PublishOptions {
+        self.sow_key = key.into();
+        self
+    }
+}
+
+/// # Commands
+///
+/// Anything that a named operation leaves at its default is said with a [`Command`].
+impl Client {
+    /// Places a command and returns what it brings as a stream.
+    ///
+    /// Blocks for the server's consent, within the command's time limit. A command that brings nothing back, and asks for no
+    /// acknowledgement, gives a stream that has ended. With the option `replace` on a live stream's subscription, the results
+    /// go into that stream, and what is returned is a second handle on it.
+    ///
+    /// # Errors
+    ///
+    /// * The kind of the server's reason, such as [`BadFilter`](ErrorKind::BadFilter); nothing of the command is left behind.
+    /// * [`TimedOut`](ErrorKind::TimedOut): what the server may still start was taken back.
+    /// * [`Disconnected`](ErrorKind::Disconnected): not connected, or lost while waiting.
+    /// * [`RetryOperation`](ErrorKind::RetryOperation): an outage, and the client does not wait for its end.
+    /// * [`Command`](ErrorKind::Command): a verb that no client sends, or a frame above 1 GiB.
+    /// * [`Usage`](ErrorKind::Usage): called where nothing may wait, `replace` without an id, or a control character in a
+    ///   topic or an id.
+    ///
+    /// ```
+    /// # use amps_client::{testing::Server, Client, Command};
+    /// # fn main() -> amps_client::Result<()> {
+    /// # let server = Server::quick()?;
+    /// # let client = Client::builder("asks").build()?;
+    /// # client.connect(&server.uri("json"))?;
+    /// # client.logon()?;
+    /// let command = Command::sow("sow/orders").order_by("/px DESC").top_n(3);
+    /// for message in client.execute(command)? {
+    ///     println!("{}", message?.data_str()?);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn execute(&self, command: Command) -> Result<MessageStream> {
+        streams::execute(self.core(), command)
+    }
+
+    /// Places a command whose results go to a handler. Returns the id of the subscription for a verb that subscribes, else
+    /// that of the command.
+    ///
+    /// Blocks for the server's consent, within the command's time limit; results may come before it returns.
+    ///
+    /// # Errors
+    ///
+    /// As for [`execute`](Client::execute).
+    pub fn execute_async(&self, command: Command, handler: impl MessageHandler + 'static) -> Result<String> {
+        place_with_handler(self.core(), command, handler, Wanted::default())
+    }
+
+    /// Writes a command as it is: no id, no acknowledgement and no route is added. For special cases. Does not wait for the
+    /// server.
+    ///
+    /// # Errors
+    ///
+    /// As for [`publish`](Client::publish), and [`Command`](ErrorKind::Command) for a verb that no client sends.
+    pub fn send(&self, command: &Command) -> Result<()> {
+        send_only(self.core(), command)
+    }
+
+    /// Publishes a message. Returns its sequence number, which is 0 as there is no publish store.
+    ///
+    /// Does not wait for the server. The frame is written before the call returns; only in a burst, when calls follow each
+    /// other faster than a write takes, frames leave together, none much later than 50 µs. Blocks while the server does not
+    /// take its bytes, and in an outage until it has ended (see
+    /// [`set_retry_on_disconnect`](Client::set_retry_on_disconnect)). On the receive thread and in a state listener it never
+    /// blocks.
+    ///
+    /// # Errors
+    ///
+    /// * [`Disconnected`](ErrorKind::Disconnected): not connected, or the outage did not end well.
+    /// * [`RetryOperation`](ErrorKind::RetryOperation): an outage or a logon, and the client does not wait for its end.
+    /// * [`Connection`](ErrorKind::Connection): on the receive thread, "outbox full".
+    /// * [`Usage`](ErrorKind::Usage): the topic holds a control character that cannot be sent.
+    /// * [`Command`](ErrorKind::Command): the frame would exceed 1 GiB.
+    #[inline]
+    pub fn publish(&self, topic: &str, data: impl AsRef<[u8]>) -> Result<u64> {
+        let data = data.as_ref();
+        check_text("topic", topic)?;
+        let core = self.core();
+        core.link
+            .publish(|| core.sender(None), |buffer| push_publish(buffer, topic, data).map_err(too_large))
+            .map_err(|refusal| core.refusal(refusal, "publish").with_topic(topic))?;
+        Ok(0)
+    }
+
+    /// Publishes a message that has something going along.
+    ///
+    /// # Errors
+    ///
+    /// As for [`publish`](Client::publish).
+    pub fn publish_with(&self, topic: &str, data: impl AsRef<[u8]>, options: &PublishOptions) -> Result<u64> {
+        publish_with(self.core(), CommandType::Publish, topic, data.as_ref(), options)
+    }
+
+    /// Publishes a prepared `publish` or `delta_publish`. One that has a filter or asks for `processed` waits for that
+    /// acknowledgement, within its time limit.
+    ///
+    /// # Errors
+    ///
+    /// As for [`publish`](Client::publish); [`Usage`](ErrorKind::Usage) for another verb; if it waits, as for
+    /// [`execute`](Client::execute).
+    pub fn publish_command(&self, command: Command) -> Result<u64> {
+        match command.command_type() {
+            CommandType::Publish | CommandType::DeltaPublish => {
+                place(self.core(), command, None, Wanted::default()).map(|_| 0)
+            }
+            other => Err(Error::new(ErrorKind::Usage, format!("`{other}` is not a publish"))),
+        }
+    }
+
+    /// Publishes changed fields, which the server merges into the record.
+    ///
+    /// # Errors
+    ///
+    /// As for [`publish`](Client::publish).
+    pub fn delta_publish(&self, topic: &str, data: impl AsRef<[u8]>) -> Result<u64> {
+        self.delta_publish_with(topic, data, &PublishOptions::new())
+    }
+
+    /// Publishes changed fields with something going along.
+    ///
+    /// # Errors
+    ///
+    /// As for [`publish`](Client::publish).
+    pub fn delta_publish_with(
+        &self,
+        topic: &str,
+        data: impl AsRef<[u8]>,
+        options: &PublishOptions,
+    ) -> Result<u64> {
+        publish_with(self.core(), CommandType::DeltaPublish, topic, data.as_ref(), options)
+    }
+
+    /// Waits until the server has processed everything sent before, without a time limit.
+    ///
+    /// # Errors
+    ///
+    /// As for [`publish_flush_with`](Client::publish_flush_with).
+    pub fn publish_flush(&self) -> Result<()> {
+        self.publish_flush_with(AckType::PROCESSED, None)
+    }
+
+    /// Waits until the server has processed, or with [`AckType::PERSISTED`] made durable, everything sent before; for at
+    /// most `limit`. A server before 5.3.3 is asked for `processed` in both cases.
+    ///
+    /// # Errors
+    ///
+    /// * [`TimedOut`](ErrorKind::TimedOut).
+    /// * [`Disconnected`](ErrorKind::Disconnected): not connected, or lost while waiting.
+    /// * [`Command`](ErrorKind::Command): any other acknowledgement, or the server refused.
+    /// * [`Usage`](ErrorKind::Usage): called where nothing may wait.
+    pub fn publish_flush_with(&self, ack: AckType, limit: Option<Duration>) -> Result<()> {
+        flush(self.core(), ack, limit)
+    }
+
+    /// Subscribes to a topic; an empty filter takes everything. Blocks for the server's consent.
+    ///
+    /// # Errors
+    ///
+    /// As for [`execute`](Client::execute).
+    pub fn subscribe(&self, topic: &str, filter: &str) -> Result<MessageStream> {
+        self.execute(Command::subscribe(topic).filter(filter))
+    }
+
+    /// Subscribes with a handler. Returns the id of the subscription.
+    ///
+    /// # Errors
+    ///
+    /// As for [`execute`](Client::execute).
+    pub fn subscribe_async(
+        &self,
+        topic: &str,
+        filter: &str,
+        handler: impl MessageHandler + 'static,
+    ) -> Result<String> {
+        self.execute_async(Command::subscribe(topic).filter(filter), handler)
+    }
+
+    /// Subscribes to changed fields only.
+    ///
+    /// # Errors
+    ///
+    /// As for [`execute`](Client::execute).
+    pub fn delta_subscribe(&self, topic: &str, filter: &str) -> Result<MessageStream> {
+        self.execute(Command::delta_subscribe(topic).filter(filter))
+    }
+
+    /// Subscribes to changed fields only, with a handler. Returns the id of the subscription.
+    ///
+    /// # Errors
+    ///
+    /// As for [`execute`](Client::execute).
+    pub fn delta_subscribe_async(
+        &self,
+        topic: &str,
+        filter: &str,
+        handler: impl MessageHandler + 'static,
+    ) -> Result<String> {
+        self.execute_async(Command::delta_subscribe(topic).filter(filter), handler)
+    }
+
+    /// Subscribes from a place in the server's transaction log: text or a [`Bookmark`](crate::Bookmark).
+    ///
+    /// # Errors
+    ///
+    /// As for [`execute`](Client::execute).
+    pub fn bookmark_subscribe(
+        &self,
+        topic: &str,
+        bookmark: impl Into<String>,
+        filter: &str,
+    ) -> Result<MessageStream> {
+        self.execute(Command::subscribe(topic).bookmark(bookmark).filter(filter))
+    }
+
+    /// Subscribes from a place in the server's transaction log, with a handler. Returns the id of the subscription.
+    ///
+    /// # Errors
+    ///
+    /// As for [`execute`](Client::execute).
+    pub fn bookmark_subscribe_async(
+        &self,
+        topic: &str,
+        bookmark: impl Into<String>,
+        filter: &str,
+        handler: impl MessageHandler + 'static,
+    ) -> Result<String> {
+        self.execute_async(Command::subscribe(topic).bookmark(bookmark).filter(filter), handler)
+    }
+
+    /// Queries the state of the world: `group_begin`, the records, `group_end`. Records come ten a frame; the server must
+    /// answer within 5 seconds.
+    ///
+    /// # Errors
+    ///
+    /// As for [`execute`](Client::execute).
+    pub fn sow(&self, topic: &str, filter: &str) -> Result<MessageStream> {
+        self.execute(query(Command::sow(topic), filter))
+    }
+
+    /// Queries with a handler. Returns the id of the query.
+    ///
+    /// # Errors
+    ///
+    /// As for [`execute`](Client::execute).
+    pub fn sow_async(&self, topic: &str, filter: &str, handler: impl MessageHandler + 'static) -> Result<String> {
+        let wanted = Wanted::default().with_end_of_query();
+        place_with_handler(self.core(), query(Command::sow(topic), filter), handler, wanted)
+    }
+
+    /// Queries and subscribes in one atomic step: no change is missed or comes twice.
+    ///
+    /// # Errors
+    ///
+    /// As for [`execute`](Client::execute).
+    pub fn sow_and_subscribe(&self, topic: &str, filter: &str) -> Result<MessageStream> {
+        self.execute(query(Command::sow_and_subscribe(topic), filter))
+    }
+
+    /// Queries and subscribes in one atomic step, with a handler. Returns the id of the subscription.
+    ///
+    /// # Errors
+    ///
+    /// As for [`execute`](Client::execute).
+    pub fn sow_and_subscribe_async(
+        &self,
+        topic: &str,
+        filter: &str,
+        handler: impl MessageHandler + 'static,
+    ) -> Result<String> {
+        self.execute_async(query(Command::sow_and_subscribe(topic), filter), handler)
+    }
+
+    /// Queries and subscribes to changed fields in one atomic step; updates that change nothing are not sent (option
+    /// `no_empties`).
+    ///
+    /// # Errors
+    ///
+    /// As for [`execute`](Client::execute).
+    pub fn sow_and_delta_subscribe(&self, topic: &str, filter: &str) -> Result<MessageStream> {
+        self.execute(query(Command::sow_and_delta_subscribe(topic), filter).options("no_empties"))
+    }
+
+    /// Queries and subscribes to changed fields in one atomic step, with a handler. Returns the id of the subscription.
+    ///
+    /// # Errors
+    ///
+    /// As for [`execute`](Client::execute).
+    pub fn sow_and_delta_subscribe_async(
+        &self,
+        topic: &str,
+        filter: &str,
+        handler: impl MessageHandler + 'static,
+    ) -> Result<String> {
+        let command = query(Command::sow_and_delta_subscribe(topic), filter).options("no_empties");
+        self.execute_async(command, handler)
+    }
+
+    /// Deletes the records that match a filter (`1=1` for all), and returns the server's `stats` acknowledgement, which says
+    /// how many they were. The server must answer within 5 seconds.
+    ///
+    /// # Errors
+    ///
+    /// As for [`execute`](Client::execute).
+    pub fn sow_delete(&self, topic: &str, filter: &str) -> Result<Message> {
+        delete(self.core(), Command::sow_delete(topic).filter(filter))
+    }
+
+    /// Deletes the records with these keys, a comma list; otherwise as [`sow_delete`](Client::sow_delete).
+    ///
+    /// # Errors
+    ///
+    /// As for [`execute`](Client::execute).
+    pub fn sow_delete_by_keys(&self, topic: &str, keys: &str) -> Result<Message> {
+        delete(self.core(), Command::sow_delete(topic).sow_keys(keys))
+    }
+
+    /// Deletes the record that a publish of this message would update; otherwise as [`sow_delete`](Client::sow_delete).
+    ///
+    /// # Errors
+    ///
+    /// As for [`execute`](Client::execute).
+    pub fn sow_delete_by_data(&self, topic: &str, data: impl AsRef<[u8]>) -> Result<Message> {
+        delete(self.core(), Command::sow_delete(topic).data(data.as_ref()))
+    }
+
+    /// Deletes by any selector, the `stats` acknowledgement going to a handler. Returns the id of the command.
+    ///
+    /// # Errors
+    ///
+    /// As for [`execute`](Client::execute).
+    ///
+    /// ```
+    /// # use amps_client::{testing::Server, Client, Command, Message};
+    /// # fn main() -> amps_client::Result<()> {
+    /// # let server = Server::quick()?;
+    /// # let client = Client::builder("deletes").build()?;
+    /// # client.connect(&server.uri("json"))?;
+    /// # client.logon()?;
+    /// # client.publish("sow/orders", r#"{"id":1}"#)?;
+    /// let (sender, counts) = std::sync::mpsc::channel();
+    /// client.sow_delete_async(Command::sow_delete("sow/orders").filter("/id = 1"), move |ack: &Message| {
+    ///     drop(sender.send(ack.records_deleted()));
+    /// })?;
+    /// assert_eq!(counts.recv().unwrap(), Some(1));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn sow_delete_async(&self, command: Command, handler: impl MessageHandler + 'static) -> Result<String> {
+        let command = command.with_result_ids().add_ack_type(AckType::STATS);
+        place_with_handler(self.core(), command, handler, Wanted::default())
+    }
+
+    /// Ends a subscription, or several in a comma list. When it returns no later message reaches the handler, apart from
+    /// one call that may be running. Does not wait for the server; allowed on the receive thread.
+    ///
+    /// # Errors
+    ///
+    /// [`Disconnected`](ErrorKind::Disconnected): the server could not be told; the subscription is gone nevertheless.
+    pub fn unsubscribe(&self, sub_id: &str) -> Result<()> {
+        sub_id.split(',').map(str::trim).for_each(|id| self.core().routes.end_one(id));
+        unanswered(self.core(), Command::unsubscribe(sub_id))
+    }
+
+    /// Ends every subscription of this client. Otherwise as [`unsubscribe`](Client::unsubscribe).
+    ///
+    /// # Errors
+    ///
+    /// As for [`unsubscribe`](Client::unsubscribe).
+    pub fn unsubscribe_all(&self) -> Result<()> {
+        self.core().routes.end_subscriptions();
+        unanswered(self.core(), Command::unsubscribe("all"))
+    }
+
+    /// Stops a query whose result is still coming. Does not wait for the server; allowed on the receive thread.
+    ///
+    /// # Errors
+    ///
+    /// As for [`unsubscribe`](Client::unsubscribe).
+    pub fn cancel_query(&self, query_id: &str) -> Result<()> {
+        self.core().routes.end_one(query_id);
+        unanswered(self.core(), Command::new("unsubscribe").query_id(query_id))
+    }
+}
+
+fn query(command: Command, filter: &str) -> Command {
+    command.filter(filter).timeout(QUERY_LIMIT)
+}
+
+fn place_with_handler(
+    core: &Core,
+    command: Command,
+    handler: impl MessageHandler + 'static,
+    wanted: Wanted,
+) -> Result<String> {
+    let placed = place(core, command, Some(Sink::Handler(cell(handler))), wanted)?;
+    let command = placed.command;
+    let id = if command.is_subscribe() { command.sub_id_text() } else { command.command_id_text() };
+    Ok(id.unwrap_or_default().to_owned())
+}
+
+fn delete(core: &Core, command: Command) -> Result<Message> {
+    let command = command.with_result_ids().timeout(QUERY_LIMIT);
+    let placed = place(core, command, None, Wanted::default().with_counters())?;
+    placed.reply.ok_or_else(|| Error::new(ErrorKind::Unknown, "the server did not say what it deleted"))
+}
+
+fn publish_with(
+    core: &Core,
+    kind: CommandType,
+    topic: &str,
+    data: &[u8],
+    options: &PublishOptions,
+) -> Result<u64> {
+    let texts = [("topic", topic), ("correlation id", &options.correlation_id), ("SOW key", &options.sow_key)];
+    texts.iter().try_for_each(|(what, text)| check_text(what, text))?;
+    let encode = |buffer: &mut Vec<u8>| {
+        let mut frame = FrameWriter::new(buffer, kind);
+        frame.text(Field::Topic, topic);
+        match whole_seconds(options.expiration) {
+            0 => {}
+            seconds => drop(frame.text(Field::Expiration, &seconds.to_string())),
+        }
+        frame.text(Field::CorrelationId, &options.correlation_id).text(Field::SowKey, &options.sow_key);
+        frame.finish(data).map_err(too_large)
+    };
+    core.link
+        .publish(|| core.sender(None), encode)
+        .map_err(|refusal| core.refusal(refusal, kind.name()).with_topic(topic))?;
+    Ok(0)
+}
+
+/// The first version that can say when everything is durable.
+const PERSISTED_FLUSH: &str = "5.3.3.0";
+
+fn flush(core: &Core, ack: AckType, limit: Option<Duration>) -> Result<()> {
+    if ack != AckType::PROCESSED && ack != AckType::PERSISTED {
+        return Err(Error::new(ErrorKind::Command, format!("a flush cannot wait for `{ack}`")));
+    }
+    let old = core.session.lock().server.version < *PERSISTED_FLUSH;
+    let ack = if old { AckType::PROCESSED } else { ack };
+    let command = Command::flush().ack_type(ack);
+    let command = match limit {
+        Some(limit) => command.timeout(limit),
+        None => command,
+    };
+    let transport = core.link.transport();
+    if let Some(transport) = &transport {
+        transport.set_urgent(true);
+    }
+    let outcome = place(core, command, None, Wanted::default()).map(drop);
+    if let Some(transport) = transport {
+        transport.set_urgent(false);
+    }
+    outcome
+}
