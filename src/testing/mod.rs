@@ -1,1 +1,5 @@
 //! An AMPS-speaking server inside the process.
+
+mod frame;
+
+pub use frame::Frame;
