@@ -1,1 +1,8 @@
 //! An AMPS-speaking server inside the process.
+
+mod filter;
+mod order;
+mod payload;
+mod record_key;
+mod topic_pattern;
+mod value;
