@@ -2,6 +2,7 @@
 
 mod filter;
 mod order;
+mod pattern;
 mod payload;
 mod record_key;
 mod topic_pattern;
