@@ -16,6 +16,7 @@ mod listener;
 mod options;
 mod order;
 mod outbox;
+mod pattern;
 mod payload;
 mod query;
 mod record_key;
