@@ -3,6 +3,8 @@
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
 
+use super::clock::Time;
+use super::conflation::{Fate, HeldKey};
 use super::entitlement::Verdict;
 use super::frames::{Delivery, Outgoing};
 use super::payload::{Difference, Document, difference};
@@ -10,6 +12,7 @@ use super::session::SessionId;
 use super::sow::Record;
 use super::state::{Cause, Change};
 use super::subscriptions::{Subscription, Wants};
+use super::timers::{Event, Timers};
 use super::world::{Instance, World};
 
 /// What one subscription is told of one change.
@@ -145,12 +148,74 @@ impl World {
     /// Tells every subscription that covers it of a change, on every instance.
     pub(crate) fn announce(&mut self, change: &Change) {
         let news = News::new(change);
-        for instance in &self.instances {
-            for (session, group) in groups(instance, &news) {
-                let Some(session) = instance.sessions.get(&session.number) else { continue };
-                for frame in group.frames(&news, instance.settings.coalesces_sids) {
-                    session.connection.send(frame, self.now);
+        for instance in &mut self.instances {
+            let told = instance.outcomes(&news);
+            let told = instance.conflate(&news, told, &mut self.timers);
+            instance.tell(&news, &told, self.now);
+        }
+    }
+
+    /// Sends what a conflated subscription held for a key, its interval being over.
+    pub(crate) fn release(&mut self, session: SessionId, number: u64, key: &HeldKey) {
+        let now = self.now;
+        let Some(instance) = self.instance_mut(session) else { return };
+        let Some(subscription) = instance.subscriptions.get_mut(number) else { return };
+        let (id, wants) = (&subscription.id, subscription.wants);
+        let conflation = subscription.conflation.as_mut();
+        let frame = conflation.and_then(|conflation| conflation.release(key, id, wants, now));
+        if let (Some(frame), Some(session)) = (frame, instance.sessions.get(&session.number)) {
+            session.connection.send(frame, now);
+        }
+    }
+}
+
+impl Instance {
+    /// What each subscription here is to be told, by its number.
+    fn outcomes(&self, news: &News<'_>) -> Vec<(u64, Outcome)> {
+        let topic = &news.change.topic;
+        let outcome = |number: u64| {
+            let subscription = self.subscriptions.get(number)?;
+            let verdict = self.verdicts.verdict(&subscription.question(&topic.name));
+            Some((number, news.outcome(subscription, &verdict))).filter(|(_, o)| *o != Outcome::Nothing)
+        };
+        let covering = self.subscriptions.covering(topic.payload_type, &topic.name);
+        covering.into_iter().filter_map(outcome).collect()
+    }
+
+    /// Gives conflated subscriptions their news to hold, and gives back the rest.
+    fn conflate(
+        &mut self,
+        news: &News<'_>,
+        mut told: Vec<(u64, Outcome)>,
+        timers: &mut Timers,
+    ) -> Vec<(u64, Outcome)> {
+        told.retain(|(number, outcome)| {
+            let Some(subscription) = self.subscriptions.get_mut(*number) else { return false };
+            let session = subscription.session;
+            match subscription.conflation.as_mut().map(|conflation| conflation.hold(news, *outcome)) {
+                None | Some(Fate::Free) => true,
+                Some(Fate::Joined) => false,
+                Some(Fate::First(key, due)) => {
+                    timers.schedule(due, Event::Conflation { session, subscription: *number, key });
+                    false
                 }
+            }
+        });
+        told
+    }
+
+    fn tell(&self, news: &News<'_>, told: &[(u64, Outcome)], now: Time) {
+        let mut groups: BTreeMap<u64, Group<'_>> = BTreeMap::new();
+        for (number, outcome) in told {
+            if let Some(subscription) = self.subscriptions.get(*number) {
+                let group = groups.entry(subscription.session.number).or_default();
+                group.members.push((subscription, *outcome));
+            }
+        }
+        for (session, group) in groups {
+            if let Some(session) = self.sessions.get(&session) {
+                let frames = group.frames(news, self.settings.coalesces_sids);
+                frames.into_iter().for_each(|frame| session.connection.send(frame, now));
             }
         }
     }
@@ -160,20 +225,6 @@ impl World {
 #[derive(Default)]
 struct Group<'a> {
     members: Vec<(&'a Subscription, Outcome)>,
-}
-
-fn groups<'a>(instance: &'a Instance, news: &News<'_>) -> BTreeMap<SessionId, Group<'a>> {
-    let topic = &news.change.topic;
-    let mut groups: BTreeMap<SessionId, Group<'a>> = BTreeMap::new();
-    for number in instance.subscriptions.covering(topic.payload_type, &topic.name) {
-        let Some(subscription) = instance.subscriptions.get(number) else { continue };
-        let verdict = instance.verdicts.verdict(&subscription.question(&topic.name));
-        let outcome = news.outcome(subscription, &verdict);
-        if outcome != Outcome::Nothing {
-            groups.entry(subscription.session).or_default().members.push((subscription, outcome));
-        }
-    }
-    groups
 }
 
 impl Group<'_> {
@@ -217,7 +268,7 @@ fn frame(news: &News<'_>, outcome: Outcome, to: &[&Subscription]) -> Outgoing {
         topic: &news.change.topic.name,
         sub_ids: &sub_ids.join(","),
         sow_key: record.filter(|_| keyed).map_or("", |record| &record.key),
-        timestamp: &record.filter(|_| timed).map(|record| record.time.text()).unwrap_or_default(),
+        timestamp: &if timed { news.change.time.text() } else { String::new() },
         bookmark: "",
         correlation_id: record.map_or("", |record| &record.correlation_id),
         user_id: &news.change.user_id,

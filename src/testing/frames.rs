@@ -254,7 +254,7 @@ mod tests {
         let mut batch = Batch::default();
         batch.push("111", "", "", b"{\"id\":1}");
         batch.push("222", "", "a\"c", b"{\"id\":22}");
-        assert_eq!((batch.len(), batch.size()), (2, 60));
+        assert_eq!((batch.len(), batch.size()), (2, 62));
         assert_eq!(
             text(&batch.frame("auto7", "orders")),
             concat!(

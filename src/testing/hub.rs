@@ -32,7 +32,10 @@ pub(crate) struct Hub {
 pub(crate) struct Turn<'a> {
     hub: &'a Hub,
     world: MutexGuard<'a, World>,
+    /// The next deadline at the start of the turn.
     deadline: Option<Time>,
+    /// Whether there may be something new for those who wait for a change.
+    is_change: bool,
 }
 
 /// A question to the entitlement hook of one instance.
@@ -53,11 +56,18 @@ impl Hub {
 
     /// Waits for a turn.
     pub(crate) fn lock(&self) -> Turn<'_> {
+        let mut turn = self.look();
+        turn.is_change = true;
+        turn
+    }
+
+    /// Waits for a turn that changes nothing.
+    pub(crate) fn look(&self) -> Turn<'_> {
         let mut world = self.world.lock();
         world.now = self.clock.time();
-        world.settle();
+        let is_change = world.settle();
         let deadline = world.next_deadline();
-        Turn { hub: self, world, deadline }
+        Turn { hub: self, world, deadline, is_change }
     }
 
     /// Waits for a turn in which the answers to these questions are known. The hook is asked outside of any turn.
@@ -86,6 +96,7 @@ impl Hub {
         if let Some(instance) = turn.instance_mut(id) {
             instance.sessions.insert(id.number, Session::new(connection));
         }
+        turn.check_age(id);
     }
 
     /// Carries out one command of a connection.
@@ -101,7 +112,7 @@ impl Hub {
     /// Does what falls due, on the real clock, until [`stop_timer`](Hub::stop_timer); the body of the timer thread.
     pub(crate) fn run_timer(&self) {
         loop {
-            let mut turn = self.lock();
+            let mut turn = self.look();
             if self.stopping.load(Ordering::SeqCst) {
                 return;
             }
@@ -133,7 +144,7 @@ impl Driven for Hub {
     }
 
     fn run_due(&self) {
-        drop(self.lock());
+        drop(self.look());
     }
 }
 
@@ -153,10 +164,15 @@ impl DerefMut for Turn<'_> {
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
-        for instance in &self.world.instances {
-            instance.recorder.bump();
+        if self.is_change {
+            self.world.instances.iter().for_each(|instance| instance.recorder.bump());
         }
-        if self.world.next_deadline() < self.deadline || self.deadline.is_none() {
+        let sooner = match (self.world.next_deadline(), self.deadline) {
+            (Some(now), Some(before)) => now < before,
+            (now, None) => now.is_some(),
+            (None, Some(_)) => false,
+        };
+        if sooner {
             self.hub.wake.notify_all();
         }
     }

@@ -46,8 +46,13 @@ impl Found {
 }
 
 impl Query {
-    /// Looks at the records of these topics, each with what the user may see of it.
-    pub(crate) fn select(&self, state: &State, topics: &[(Place, Verdict)]) -> Selection {
+    /// Looks at the records of these topics, each with what the user may see of it, and leaves out those to skip.
+    pub(crate) fn select(
+        &self,
+        state: &State,
+        topics: &[(Place, Verdict)],
+        skips: impl Fn(&Found) -> bool,
+    ) -> Selection {
         let mut selection = Selection::default();
         for (place, verdict) in topics {
             if let (Some(sow), false) = (state.sow(*place), verdict.is_deny()) {
@@ -61,6 +66,7 @@ impl Query {
                 }
             }
         }
+        selection.found.retain(|found| !skips(found));
         selection.matches = selection.found.len() as u64;
         self.arrange(&mut selection.found);
         selection

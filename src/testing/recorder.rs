@@ -1,7 +1,7 @@
 //! The record of frames in and out, and what was counted on the way.
 
 use std::collections::VecDeque;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use parking_lot::{Condvar, Mutex};
 
@@ -138,11 +138,17 @@ impl Recorder {
         self.seen.lock().version
     }
 
-    /// Blocks until something changed since `version`, or the deadline; false at the deadline.
-    pub(crate) fn wait_past(&self, version: u64, deadline: std::time::Instant) -> bool {
+    /// Blocks until something changed since `version`, or the deadline if there is one; false at the deadline.
+    pub(crate) fn wait_past(&self, version: u64, deadline: Option<Instant>) -> bool {
         let mut seen = self.seen.lock();
         let same = |seen: &mut Seen| seen.version == version;
-        !self.changed.wait_while_until(&mut seen, same, deadline).timed_out()
+        match deadline {
+            Some(deadline) => !self.changed.wait_while_until(&mut seen, same, deadline).timed_out(),
+            None => {
+                self.changed.wait_while(&mut seen, same);
+                true
+            }
+        }
     }
 
     pub(crate) fn counters(&self) -> Counters {

@@ -11,13 +11,12 @@ use super::connection::Terms;
 use super::crew::Crew;
 use super::hub::Hub;
 use super::listener::{Port, Welcome};
-use super::payload::PayloadType;
 use super::recorder::Recorder;
 use super::settings::Settings;
-use super::state::{Publication, State};
+use super::state::State;
 use super::topic::{Expiration, Rule, Topic};
 use super::world::{Instance, World};
-use crate::error::{Error, ErrorKind, Reason, Result};
+use crate::error::{Error, ErrorKind, Result};
 
 /// An AMPS-speaking server inside the process.
 ///
@@ -48,14 +47,14 @@ use crate::error::{Error, ErrorKind, Reason, Result};
 /// ```
 #[derive(Debug)]
 pub struct Server {
-    hub: Arc<Hub>,
-    instance: usize,
-    rules: Arc<[Rule]>,
-    recorder: Arc<Recorder>,
+    pub(crate) hub: Arc<Hub>,
+    pub(crate) instance: usize,
+    pub(crate) rules: Arc<[Rule]>,
+    pub(crate) recorder: Arc<Recorder>,
     ports: Vec<Port>,
     crew: Arc<Crew>,
     /// Whether the server runs; held while it starts or stops.
-    timer: Mutex<Lifecycle>,
+    life: Mutex<Lifecycle>,
 }
 
 #[derive(Debug, Default)]
@@ -108,7 +107,7 @@ impl Server {
         let instance = Instance::new(Arc::new(settings), recorder.clone());
         let hub = Hub::new(clock, World::new(state, vec![instance]));
         let crew = Arc::new(Crew::new(hub.clone(), 0, terms));
-        let server = Server { hub, instance: 0, rules, recorder, ports, crew, timer: Mutex::default() };
+        let server = Server { hub, instance: 0, rules, recorder, ports, crew, life: Mutex::default() };
         server.run()?;
         Ok(server)
     }
@@ -144,7 +143,7 @@ impl Server {
     /// Takes well under a second whatever the peers do, unless a hook of the application is running, which is waited
     /// for.
     pub fn stop(&self) {
-        let mut life = self.timer.lock();
+        let mut life = self.life.lock();
         if std::mem::take(&mut life.is_running) {
             self.ports.iter().for_each(Port::close);
             self.crew.dismiss();
@@ -186,55 +185,16 @@ impl Server {
     /// [`Connection`](ErrorKind::Connection) if an address cannot be had again; [`Usage`](ErrorKind::Usage) if the
     /// server is stopped.
     pub fn resume_listening(&self) -> Result<()> {
-        let life = self.timer.lock();
+        let life = self.life.lock();
         if !life.is_running {
             return Err(Error::new(ErrorKind::Usage, "the server is stopped; restart() starts it"));
         }
         self.open_ports()
     }
 
-    /// Publishes a message as if a client had. Its message type is the one its topic is configured for, else `json`.
-    ///
-    /// Returns when the message is queued for every subscriber.
-    ///
-    /// # Errors
-    ///
-    /// The kind that the server's refusal has for clients, such as [`BadSowKey`](ErrorKind::BadSowKey);
-    /// [`reason`](Error::reason) has its text.
-    pub fn publish(&self, topic: &str, payload: impl AsRef<[u8]>) -> Result<()> {
-        self.publish_as(self.type_of(topic), topic, payload.as_ref())
-    }
-
-    fn type_of(&self, topic: &str) -> PayloadType {
-        let mut bound = self.rules.iter().filter_map(|rule| rule.payload_type.map(|kind| (rule, kind)));
-        bound.find(|(rule, kind)| rule.covers(*kind, topic)).map_or(PayloadType::Json, |(_, kind)| kind)
-    }
-
-    fn publish_as(&self, payload_type: PayloadType, topic: &str, payload: &[u8]) -> Result<()> {
-        let publication = Publication {
-            payload_type,
-            topic,
-            payload,
-            is_delta: false,
-            sow_key: "",
-            correlation_id: "",
-            lifetime: None,
-            user_id: "",
-        };
-        let mut turn = self
-            .hub
-            .lock_entitled(|world| super::commands::write_questions(world, None, payload_type, topic));
-        turn.publish(&publication, None).map(drop).map_err(|refusal| {
-            let reason = refusal.text();
-            Error::new(Reason::of(reason).kind(), format!("publish to `{topic}` refused: {reason}"))
-                .with_reason(reason)
-                .with_topic(topic)
-        })
-    }
-
     /// Starts the threads of a server that is stopped.
     fn run(&self) -> Result<()> {
-        let mut life = self.timer.lock();
+        let mut life = self.life.lock();
         life.is_running = true;
         let started = self.start_timer(&mut life).and_then(|()| self.open_ports());
         drop(life);

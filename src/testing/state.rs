@@ -63,6 +63,8 @@ pub(crate) struct Change {
     pub(crate) new: Option<Arc<Record>>,
     /// The publisher's user, if subscribers may see it; else empty.
     pub(crate) user_id: String,
+    /// When it happened.
+    pub(crate) time: Time,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -157,6 +159,11 @@ impl State {
         }
     }
 
+    /// The SOW topics of a name, one for each message type that used it.
+    pub(crate) fn sows_named(&self, name: &str) -> impl Iterator<Item = &SowTopic> {
+        self.sows.iter().filter(move |sow| sow.topic.name == name)
+    }
+
     /// The SOW topics of a message type that fit, in the order of P-5.
     pub(crate) fn sows(&self, payload_type: PayloadType, fits: impl Fn(&str) -> bool) -> Vec<Place> {
         let known = self.sows.iter().enumerate();
@@ -208,17 +215,18 @@ impl State {
                 self.expiries.insert((time, index, new.key.clone()));
             }
         }
-        Change { topic, cause: Cause::Publish, old, new: Some(new), user_id }
+        let time = new.time;
+        Change { topic, cause: Cause::Publish, old, new: Some(new), user_id, time }
     }
 
     /// Removes one record, if it is there.
-    pub(crate) fn remove(&mut self, place: Place, key: &str, cause: Cause) -> Option<Change> {
+    pub(crate) fn remove(&mut self, place: Place, key: &str, cause: Cause, time: Time) -> Option<Change> {
         let Place::Sow(index) = place else { return None };
         let sow = self.sows.get_mut(index)?;
         let old = sow.records.remove(key)?;
         let topic = sow.topic.clone();
         self.forget_expiry(index, Some(&old));
-        Some(Change { topic, cause, old: Some(old), new: None, user_id: String::new() })
+        Some(Change { topic, cause, old: Some(old), new: None, user_id: String::new(), time })
     }
 
     /// When the next record expires.
@@ -232,7 +240,7 @@ impl State {
         if time > now {
             return None;
         }
-        self.remove(Place::Sow(index), &key, Cause::Expiry)
+        self.remove(Place::Sow(index), &key, Cause::Expiry, time)
     }
 
     fn forget_expiry(&mut self, index: usize, record: Option<&Record>) {

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
+use super::conflation::Conflation;
 use super::entitlement::{Action, Question};
 use super::filter::Filter;
 use super::payload::{Document, PayloadType};
@@ -19,6 +20,7 @@ pub(crate) struct Subscription {
     pub(crate) topic: TopicPattern,
     pub(crate) filter: Option<Arc<Filter>>,
     pub(crate) wants: Wants,
+    pub(crate) conflation: Option<Conflation>,
     pub(crate) text: SubscriptionText,
 }
 
@@ -83,9 +85,8 @@ impl Subscriptions {
         self.last + 1
     }
 
-    /// Places a subscription; one of the same name on the same connection is replaced and given back.
-    pub(crate) fn insert(&mut self, subscription: Subscription) -> Option<Subscription> {
-        let old = self.remove(subscription.session, &subscription.id);
+    /// Places a subscription; there is none of the same name on the same connection.
+    pub(crate) fn insert(&mut self, subscription: Subscription) {
         self.last += 1;
         let names = self.names.entry(subscription.session).or_default();
         names.insert(subscription.id.clone(), self.last);
@@ -98,7 +99,6 @@ impl Subscriptions {
             }
         }
         self.all.insert(self.last, subscription);
-        old
     }
 
     pub(crate) fn remove(&mut self, session: SessionId, id: &str) -> Option<Subscription> {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::clock::Time;
+use super::conflation::HeldKey;
 use super::session::SessionId;
 
 /// Something that falls due.
@@ -13,7 +14,7 @@ pub(crate) enum Event {
     /// Close a connection whose client has not beaten.
     BeatMissing(SessionId),
     /// Send what a conflated subscription holds for a key.
-    Conflation { session: SessionId, subscription: u64, key: String },
+    Conflation { session: SessionId, subscription: u64, key: HeldKey },
     /// Look whether a connection still holds frames that are too old.
     Aged(SessionId),
 }

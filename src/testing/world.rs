@@ -86,10 +86,12 @@ impl World {
         }
     }
 
-    /// Does everything that is due by now, in the order of its times.
-    pub(crate) fn settle(&mut self) {
+    /// Does everything that is due by now, in the order of its times; false if there was nothing.
+    pub(crate) fn settle(&mut self) -> bool {
         let now = self.now;
+        let mut any = false;
         while let Some(due) = self.next_deadline().filter(|due| *due <= now) {
+            any = true;
             if self.state.next_expiry() == Some(due) {
                 if let Some(change) = self.state.expire_one(due) {
                     self.announce(&change);
@@ -98,13 +100,30 @@ impl World {
                 self.happen(event);
             }
         }
+        any
     }
 
     fn happen(&mut self, event: Event) {
         match event {
             Event::Heartbeat(session) => self.send_heartbeat(session),
             Event::BeatMissing(session) => self.close_silent(session),
-            Event::Conflation { .. } | Event::Aged(_) => {}
+            Event::Conflation { session, subscription, key } => self.release(session, subscription, &key),
+            Event::Aged(session) => self.check_age(session),
+        }
+    }
+
+    /// Closes a connection whose oldest frame has waited too long, or looks again when it would have (Z-1).
+    pub(crate) fn check_age(&mut self, id: SessionId) {
+        let Some(instance) = self.instances.get(id.instance) else { return };
+        let (Some(limit), Some(session)) = (instance.settings.bounds.age, instance.sessions.get(&id.number))
+        else {
+            return;
+        };
+        let due = session.connection.outbox().oldest().unwrap_or(self.now).plus(limit);
+        if due <= self.now {
+            session.connection.close_slow();
+        } else {
+            self.timers.schedule(due, Event::Aged(id));
         }
     }
 

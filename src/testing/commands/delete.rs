@@ -1,15 +1,14 @@
 //! `sow_delete` (S-4, S-5).
 
-use super::query::read_filter;
+use super::query::{read_filter, read_keys};
 use super::selector::Selector;
-use super::unsubscribe::list;
 use super::{Command, Who, publish};
 use crate::testing::entitlement::{Action, Verdict};
 use crate::testing::frames::Ack;
 use crate::testing::hub::Open;
 use crate::testing::query::{Query, Selection};
 use crate::testing::refusal::Refusal;
-use crate::testing::state::{Cause, Place, is_base64};
+use crate::testing::state::{Cause, Place};
 use crate::testing::world::World;
 use crate::wire::{AckType, Field};
 
@@ -36,10 +35,10 @@ pub(super) fn sow_delete(command: &Command<'_>, identity: &Who) -> Result<(), Re
     }
     let sow_keys = match form {
         Form::Filter | Form::Bookmark => None,
-        Form::Keys(keys) => Some(list(keys).map(str::to_owned).collect()),
+        Form::Keys => read_keys(command)?,
         Form::Data => Some([turn.key_of(command, &topics)?].into()),
     };
-    let selection = Query { filter, sow_keys, ..Query::default() }.select(&turn.state, &topics);
+    let selection = Query { filter, sow_keys, ..Query::default() }.select(&turn.state, &topics, |_| false);
     turn.delete(&selection);
     conclude(command, &selection, turn.now);
     Ok(())
@@ -60,20 +59,20 @@ fn conclude(command: &Command<'_>, selection: &Selection, now: crate::testing::c
 
 /// How a delete says which records it means; exactly one of the four.
 #[derive(Debug, Clone, Copy)]
-enum Form<'a> {
+enum Form {
     Filter,
-    Keys(&'a str),
+    Keys,
     Data,
     /// Queue messages.
     Bookmark,
 }
 
-impl<'a> Form<'a> {
-    fn read(command: &Command<'a>) -> Result<Form<'a>, Refusal> {
+impl Form {
+    fn read(command: &Command<'_>) -> Result<Form, Refusal> {
         let message = command.message;
         let given = [
             message.filter().map(|_| Form::Filter),
-            message.sow_keys().map(Form::Keys),
+            message.sow_keys().map(|_| Form::Keys),
             message.bookmark().map(|_| Form::Bookmark),
             (!message.data().is_empty()).then_some(Form::Data),
         ];
@@ -81,7 +80,6 @@ impl<'a> Form<'a> {
         match (given.next(), given.next()) {
             (None, _) => Err(Refusal::NoTopicOrFilter),
             (Some(_), Some(_)) => Err(Refusal::SowDeleteSelectors),
-            (Some(Form::Keys(keys)), None) if !list(keys).all(is_base64) => Err(Refusal::BadSowKey),
             (Some(form), None) => Ok(form),
         }
     }
@@ -110,7 +108,7 @@ impl World {
     pub(crate) fn delete(&mut self, selection: &Selection) {
         for found in &selection.found {
             let place = self.state.place(found.topic.payload_type, &found.topic.name);
-            if let Some(change) = self.state.remove(place, &found.record.key, Cause::Delete) {
+            if let Some(change) = self.state.remove(place, &found.record.key, Cause::Delete, self.now) {
                 self.announce(&change);
             }
         }

@@ -1,5 +1,6 @@
 //! `sow`, and the query part of the commands that subscribe as well (8.2).
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::selector::Selector;
@@ -13,6 +14,7 @@ use crate::testing::options::Options;
 use crate::testing::order::OrderBy;
 use crate::testing::query::{Found, Query, Results, Selection, Shown};
 use crate::testing::refusal::Refusal;
+use crate::testing::state::is_base64;
 use crate::wire::{AckType, Field};
 
 /// The largest order-by clause.
@@ -39,7 +41,7 @@ pub(super) fn sow(command: &Command<'_>, identity: &Who) -> Result<(), Refusal> 
     if topics.is_empty() && selector.is_literal() {
         return Err(Refusal::InvalidTopic);
     }
-    let selection = asked.query.select(&turn.state, &topics);
+    let selection = asked.query.select(&turn.state, &topics, |_| false);
     let query_id = command.query_id();
     command.ack(Ack { kind: AckType::PROCESSED, query_id, ..Ack::default() }, turn.now);
     let counts = Counts::of(&selection);
@@ -75,7 +77,7 @@ impl Asked {
         }
         let query = Query {
             filter,
-            sow_keys: command.message.sow_keys().map(|keys| list(keys).map(str::to_owned).collect()),
+            sow_keys: read_keys(command)?,
             order: read_order(command.text(Field::OrderBy))?,
             skip_n: options.skip_n.unwrap_or(0),
             top_n,
@@ -93,6 +95,15 @@ impl Asked {
             command.connection.send_results(results);
         }
         command.connection.send(group_end(query_id), now);
+    }
+}
+
+/// The records a command names by their keys.
+pub(super) fn read_keys(command: &Command<'_>) -> Result<Option<HashSet<String>>, Refusal> {
+    let Some(keys) = command.message.sow_keys() else { return Ok(None) };
+    match list(keys).all(is_base64) {
+        true => Ok(Some(list(keys).map(str::to_owned).collect())),
+        false => Err(Refusal::BadSowKey),
     }
 }
 
