@@ -51,22 +51,37 @@ impl Frame {
             .map_err(|e| Error::new(ErrorKind::Stream, format!("the bytes are no frame: {e}")))
     }
 
-    /// Cuts the first frame off a stream and says how many bytes it took; `None` if it is not there as a whole.
+    /// The bytes of a frame with this header text and this payload, length prefix included.
+    ///
+    /// Nothing is checked and nothing is escaped: a test may want to send what no peer would.
+    ///
+    /// ```
+    /// use amps_client::testing::Frame;
+    ///
+    /// assert_eq!(Frame::encode(r#"{"c":"p"}"#, b"x"), b"\0\0\0\x0A{\"c\":\"p\"}x");
+    /// ```
+    pub fn encode(header: &str, payload: impl AsRef<[u8]>) -> Vec<u8> {
+        let payload = payload.as_ref();
+        let length = u32::try_from(header.len() + payload.len()).unwrap_or(u32::MAX);
+        [&length.to_be_bytes(), header.as_bytes(), payload].concat()
+    }
+
+    /// Cuts the first frame off a stream: the frame, if it is there as a whole, and how many bytes can be let go.
     ///
     /// Empty frames in front of it are skipped (`wire-protocol` 2.2).
-    pub(crate) fn cut(stream: &[u8]) -> Result<Option<(Frame, usize)>, WireError> {
+    pub(crate) fn cut(stream: &[u8]) -> Result<(Option<Frame>, usize), WireError> {
         let mut at = 0;
         loop {
-            let Some(prefix) = stream.get(at..).and_then(<[u8]>::first_chunk) else { return Ok(None) };
+            let Some(prefix) = stream.get(at..).and_then(<[u8]>::first_chunk) else { return Ok((None, at)) };
             let length = u32::from_be_bytes(*prefix);
             if length > MAX_FRAME {
                 return Err(WireError::FrameTooLong(length, MAX_FRAME));
             }
             let end = at + 4 + length as usize;
             match stream.get(at + 4..end) {
-                None => return Ok(None),
+                None => return Ok((None, at)),
                 Some([]) => at = end,
-                Some(body) => return Ok(Some((Frame::of_body(body)?, end))),
+                Some(body) => return Ok((Some(Frame::of_body(body)?), end)),
             }
         }
     }
@@ -228,7 +243,7 @@ impl fmt::Debug for Frame {
 }
 
 /// Shows a payload as text if it is text, and not more of it than one wants to read.
-struct Payload<'a>(&'a [u8]);
+pub(super) struct Payload<'a>(pub(super) &'a [u8]);
 
 /// How much of a payload `Debug` shows.
 const SHOWN: usize = 1000;
@@ -278,6 +293,7 @@ mod tests {
         assert_eq!(headers, [("c", "p"), ("t", "t"), ("e", "5"), ("x", "abc"), ("s", "77"), ("k", "K1")]);
         assert_eq!(f.header_text().len() + f.payload().len(), body.len());
         assert_eq!((f.payload(), f.raw()), (&b"d"[..], &body[..]));
+        assert_eq!(Frame::encode(f.header_text(), f.payload()), [b"\0\0\0\x34", &body[..]].concat());
         assert_eq!(f, f.clone());
         assert_ne!(f, frame(br#"{"c":"p"}"#));
     }
@@ -366,15 +382,14 @@ mod tests {
     fn frames_are_cut_off_a_stream_wherever_it_is_split() {
         let stream = b"\0\0\0\0\0\0\0\x0A{\"c\":\"p\"}x\0\0\0\0\0\0\0\x0A{\"c\":\"p\"}y";
         for end in 0..stream.len() {
-            let first = Frame::cut(&stream[..end]).unwrap();
-            assert_eq!(
-                first.map(|(f, n)| (f.payload().to_vec(), n)),
-                (end >= 18).then(|| (b"x".to_vec(), 18))
-            );
+            let (frame, used) = Frame::cut(&stream[..end]).unwrap();
+            let payload = frame.map(|f| f.payload().to_vec());
+            let expected =
+                if end >= 18 { (Some(b"x".to_vec()), 18) } else { (None, if end < 4 { 0 } else { 4 }) };
+            assert_eq!((payload, used), expected, "cut at {end}");
         }
-        let (second, length) = Frame::cut(&stream[18..]).unwrap().expect("a second frame");
-        assert_eq!((second.payload(), length), (&b"y"[..], 18));
-        assert_eq!(Frame::cut(b"\0\0\0\0").unwrap(), None);
+        let (second, used) = Frame::cut(&stream[18..]).unwrap();
+        assert_eq!((second.expect("a second frame").payload(), used), (&b"y"[..], 18));
     }
 
     #[test]

@@ -25,6 +25,7 @@ mod query;
 mod record_key;
 mod recorder;
 mod refusal;
+mod scripted;
 mod server;
 mod session;
 mod settings;
@@ -47,6 +48,9 @@ pub use frame::Frame;
 pub use inspect::{SessionInfo, SowRecord, SubscriptionInfo};
 pub use listener::Listener;
 pub use recorder::{Counters, Direction, SeenFrame};
+pub use scripted::{
+    ConnectionScript, Expectation, LogonAck, PeerConnection, ReceivedFrame, ScriptedPeer, ScriptedPeerBuilder,
+};
 pub use server::Server;
 pub use topic::{Expiration, Topic};
 
