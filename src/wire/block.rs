@@ -364,6 +364,12 @@ impl Entry {
     pub(crate) fn is_repeated(self) -> bool {
         self.layout & REPEATED != 0
     }
+
+    /// The bytes of the header, those skipped before it included.
+    #[cfg(any(feature = "testing", test))]
+    pub(crate) fn header_length(self) -> usize {
+        (self.body - self.head) as usize
+    }
 }
 
 /// Reads the record header at the start of `rest`: its length, and that of the payload behind it.

@@ -127,6 +127,19 @@ pub(crate) const fn pack(key: &[u8]) -> Option<u64> {
     Some(packed)
 }
 
+#[cfg(feature = "testing")]
+impl Field {
+    /// The spelling that a server writes, which differs from a client's for three keys.
+    pub(crate) const fn server_key(self) -> &'static str {
+        match self {
+            Field::Bookmark => "bm",
+            Field::BatchSize => "bs",
+            Field::Options => "opts",
+            other => other.key(),
+        }
+    }
+}
+
 macro_rules! commands {
     ($($(#[$doc:meta])+ $name:ident $text:literal,)+) => {
         /// What a message or a command is: the value of its command header.

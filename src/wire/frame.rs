@@ -42,8 +42,20 @@ impl<'a> FrameWriter<'a> {
     /// A quoted value.
     #[inline]
     pub(crate) fn text(&mut self, field: Field, value: &str) -> &mut Self {
+        self.text_as(field.key(), value)
+    }
+
+    /// A bare decimal value.
+    #[inline]
+    pub(crate) fn number(&mut self, field: Field, value: u64) -> &mut Self {
+        self.number_as(field.key(), value)
+    }
+
+    /// A quoted value under a given key: a server spells three of the keys in another way than a client.
+    #[inline]
+    pub(crate) fn text_as(&mut self, key: &str, value: &str) -> &mut Self {
         if !value.is_empty() {
-            self.key(field);
+            self.key(key);
             self.buffer.push(b'"');
             escape_into(self.buffer, value.as_bytes());
             self.buffer.push(b'"');
@@ -51,17 +63,18 @@ impl<'a> FrameWriter<'a> {
         self
     }
 
-    /// A bare decimal value.
+    /// A bare decimal value under a given key.
     #[inline]
-    pub(crate) fn number(&mut self, field: Field, value: u64) -> &mut Self {
-        self.key(field);
+    pub(crate) fn number_as(&mut self, key: &str, value: u64) -> &mut Self {
+        self.key(key);
         push_decimal(self.buffer, value);
         self
     }
 
-    fn key(&mut self, field: Field) {
+    #[inline]
+    fn key(&mut self, key: &str) {
         self.buffer.extend_from_slice(b",\"");
-        self.buffer.extend_from_slice(field.key().as_bytes());
+        self.buffer.extend_from_slice(key.as_bytes());
         self.buffer.extend_from_slice(b"\":");
     }
 

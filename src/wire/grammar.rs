@@ -4,6 +4,9 @@
 //! escapes, unknown keys with any value. It works in place: what it yields are [`Span`]s into the frame, and a value
 //! with escapes is decoded where it stands, because decoding never makes a text longer.
 
+#[cfg(any(feature = "testing", test))]
+pub(crate) mod pairs;
+
 use super::fields::{Field, pack};
 
 /// Where the value of one field lies, relative to the start of the frame: eight bits of field, 28 each of start and

@@ -1,0 +1,16 @@
+//! `flush`.
+
+use super::Command;
+use crate::testing::frames::Ack;
+use crate::testing::refusal::Refusal;
+use crate::wire::AckType;
+
+/// Everything before it on the connection is done when a flush is read, so it is answered at once; the answers carry
+/// its command id and no sequence number (K-5).
+pub(super) fn flush(command: &Command<'_>) -> Result<(), Refusal> {
+    let now = command.hub.lock().now;
+    for kind in [AckType::PROCESSED, AckType::COMPLETED, AckType::PERSISTED] {
+        command.ack(Ack { kind, ..Ack::default() }, now);
+    }
+    Ok(())
+}

@@ -1,0 +1,214 @@
+//! Conflated subscriptions: for each key at most one message per interval (B-11).
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::clock::Time;
+use super::delivery::{Leaving, News, Outcome};
+use super::frames::{Delivery, Outgoing};
+use super::payload::{Identifier, merge};
+use super::record_key::record_key;
+use super::state::TopicInfo;
+use super::subscriptions::Wants;
+
+/// What a conflated subscription holds back.
+#[derive(Debug)]
+pub(crate) struct Conflation {
+    interval: Duration,
+    /// The fields that tell messages apart; `None`: the SOW key.
+    key: Option<Vec<Identifier>>,
+    held: HashMap<HeldKey, Held>,
+    /// With out-of-focus messages: what the client last saw of each record.
+    received: Option<HashMap<HeldKey, Vec<u8>>>,
+}
+
+/// Topic and key.
+pub(crate) type HeldKey = (String, String);
+
+#[derive(Debug)]
+struct Held {
+    topic: Arc<TopicInfo>,
+    kind: Kind,
+    sow_key: String,
+    body: Vec<u8>,
+    /// The whole record as of this message.
+    whole: Vec<u8>,
+    correlation_id: String,
+    user_id: String,
+    /// The time of the first message held.
+    time: Time,
+    due: Time,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Full,
+    Delta,
+    Oof(Leaving),
+}
+
+/// What became of a message that was to be held.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// It is the first for its key: the key's interval ends at this time.
+    First(HeldKey, Time),
+    /// It took the place of one that was held before, or undid it.
+    Joined,
+    /// It has no key and goes out at once.
+    Free,
+}
+
+impl Conflation {
+    pub(crate) fn new(interval: Duration, key: Option<Vec<Identifier>>, with_oof: bool) -> Conflation {
+        Conflation { interval, key, held: HashMap::new(), received: with_oof.then(HashMap::new) }
+    }
+
+    /// Notes a record that the client got from the query part of its command.
+    pub(crate) fn note_received(&mut self, topic: &TopicInfo, sow_key: &str, payload: &[u8]) {
+        if let Some(received) = &mut self.received {
+            received.insert((topic.name.clone(), sow_key.to_owned()), payload.to_vec());
+        }
+    }
+
+    /// Takes over what the client got from the subscription that this one replaces.
+    pub(crate) fn inherit(&mut self, before: Conflation) {
+        if let (Some(received), Some(earlier)) = (&mut self.received, before.received) {
+            for (key, body) in earlier {
+                received.entry(key).or_insert(body);
+            }
+        }
+    }
+
+    /// Takes in a message.
+    pub(crate) fn hold(&mut self, news: &News<'_>, outcome: Outcome) -> Fate {
+        let Some(key) = self.key_of(news) else { return Fate::Free };
+        let Some(mut new) = Held::of(news, outcome, self.interval) else { return Fate::Joined };
+        let received = self.received.as_ref().and_then(|received| received.get(&key));
+        match (self.held.remove(&key), new.kind) {
+            (None, kind) => {
+                if let (Kind::Oof(_), Some(body)) = (kind, received) {
+                    new.body.clone_from(body);
+                }
+                let due = new.due;
+                self.held.insert(key.clone(), new);
+                return Fate::First(key, due);
+            }
+            // What the client never saw need not be taken away.
+            (Some(_), Kind::Oof(_)) if received.is_none() => {}
+            (Some(old), kind) => {
+                if let (Kind::Oof(_), Some(body)) = (kind, received) {
+                    new.body.clone_from(body);
+                }
+                new.follow(&old);
+                self.held.insert(key, new);
+            }
+        }
+        Fate::Joined
+    }
+
+    /// The frame to send now that the interval of a key has ended.
+    pub(crate) fn release(
+        &mut self,
+        key: &HeldKey,
+        sub_id: &str,
+        wants: Wants,
+        now: Time,
+    ) -> Option<Outgoing> {
+        if self.held.get(key)?.due > now {
+            return None;
+        }
+        let held = self.held.remove(key)?;
+        Some(self.send(key.clone(), held, sub_id, wants))
+    }
+
+    /// The frames of everything held, for a subscription that is about to be replaced.
+    pub(crate) fn release_all(&mut self, sub_id: &str, wants: Wants) -> Vec<Outgoing> {
+        let mut all: Vec<_> = std::mem::take(&mut self.held).into_iter().collect();
+        all.sort_by(|(left, l), (right, r)| (l.due, left).cmp(&(r.due, right)));
+        all.into_iter().map(|(key, held)| self.send(key, held, sub_id, wants)).collect()
+    }
+
+    fn send(&mut self, key: HeldKey, held: Held, sub_id: &str, wants: Wants) -> Outgoing {
+        let frame = held.frame(sub_id, wants);
+        if let Some(received) = &mut self.received {
+            match held.kind {
+                Kind::Oof(_) => drop(received.remove(&key)),
+                Kind::Full | Kind::Delta => drop(received.insert(key, held.whole)),
+            }
+        }
+        frame
+    }
+
+    fn key_of(&self, news: &News<'_>) -> Option<HeldKey> {
+        let topic = &news.change.topic;
+        let record = news.change.new.as_ref().or(news.change.old.as_ref())?;
+        let is_sow_key = self.key.is_none() || self.received.is_some();
+        let key = match &self.key {
+            _ if is_sow_key && topic.sow.is_some() => record.key.clone(),
+            Some(fields) => record_key("", &record.document(topic.payload_type), fields)?,
+            None => return None,
+        };
+        Some((topic.name.clone(), key))
+    }
+}
+
+impl Held {
+    fn of(news: &News<'_>, outcome: Outcome, interval: Duration) -> Option<Held> {
+        let kind = match outcome {
+            Outcome::Nothing => return None,
+            Outcome::Full => Kind::Full,
+            Outcome::Delta { .. } => Kind::Delta,
+            Outcome::Oof(why) => Kind::Oof(why),
+        };
+        let record = news.record(outcome)?;
+        let time = news.change.time;
+        Some(Held {
+            topic: news.change.topic.clone(),
+            kind,
+            sow_key: record.key.clone(),
+            body: news.body(outcome).to_vec(),
+            whole: record.payload.clone(),
+            correlation_id: record.correlation_id.clone(),
+            user_id: news.change.user_id.clone(),
+            time,
+            due: time.plus(interval),
+        })
+    }
+
+    /// Takes the place of a message that was held, and of its interval.
+    fn follow(&mut self, old: &Held) {
+        self.time = old.time;
+        self.due = old.due;
+        if self.kind == Kind::Delta {
+            let merged = match old.kind {
+                Kind::Delta => merge(self.topic.payload_type, &old.body, &self.body),
+                Kind::Full | Kind::Oof(_) => None,
+            };
+            match merged {
+                Some(merged) => self.body = merged,
+                None => {
+                    self.kind = Kind::Full;
+                    self.body.clone_from(&self.whole);
+                }
+            }
+        }
+    }
+
+    fn frame(&self, sub_id: &str, wants: Wants) -> Outgoing {
+        let delivery = Delivery {
+            topic: &self.topic.name,
+            sub_ids: sub_id,
+            sow_key: if wants.sow_key { &self.sow_key } else { "" },
+            timestamp: &if wants.timestamp { self.time.text() } else { String::new() },
+            bookmark: "",
+            correlation_id: &self.correlation_id,
+            user_id: &self.user_id,
+            payload: &self.body,
+        };
+        match self.kind {
+            Kind::Oof(why) => delivery.oof(why.reason()),
+            Kind::Full | Kind::Delta => delivery.publish(),
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! The connections of a running server and the threads that serve them.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::{self, JoinHandle};
+
+use parking_lot::Mutex;
+
+use super::LOG;
+use super::connection::{Connection, Terms};
+use super::hub::Hub;
+use super::listener::MessageTypes;
+use super::session::SessionId;
+use super::socket::Socket;
+
+/// Welcomes connections, and sees them all off in the end.
+pub(crate) struct Crew {
+    hub: Arc<Hub>,
+    instance: usize,
+    terms: Terms,
+    last_number: AtomicU64,
+    live: Mutex<Vec<(Arc<Connection>, JoinHandle<()>)>>,
+}
+
+impl Crew {
+    pub(crate) fn new(hub: Arc<Hub>, instance: usize, terms: Terms) -> Crew {
+        Crew { hub, instance, terms, last_number: AtomicU64::new(0), live: Mutex::default() }
+    }
+
+    /// Takes in an accepted connection and starts its threads.
+    pub(crate) fn welcome(&self, socket: Socket, types: &MessageTypes) {
+        let number = self.last_number.fetch_add(1, Ordering::SeqCst) + 1;
+        let id = SessionId { instance: self.instance, number };
+        let connection = Arc::new(Connection::new(id, socket, types.clone(), &self.terms));
+        self.terms.recorder.count(|counters| counters.connections += 1);
+        self.hub.enter(connection.clone());
+        let (reader, hub) = (connection.clone(), self.hub.clone());
+        let name = format!("amps-server-rx-{number}");
+        match thread::Builder::new().name(name).spawn(move || reader.serve(&hub)) {
+            Ok(thread) => {
+                let mut live = self.live.lock();
+                live.retain(|(_, thread)| !thread.is_finished());
+                live.push((connection, thread));
+            }
+            Err(error) => {
+                log::error!(target: LOG, "{id}: no thread, the connection is closed: {error}");
+                connection.close();
+                self.hub.leave(id);
+            }
+        }
+    }
+
+    /// Closes every connection and waits for its threads. The listeners are closed before.
+    pub(crate) fn dismiss(&self) {
+        let live = std::mem::take(&mut *self.live.lock());
+        live.iter().for_each(|(connection, _)| connection.close());
+        let own = thread::current().id();
+        // A server that is stopped from one of its own hooks cannot wait for that hook.
+        for (_, thread) in live.into_iter().filter(|(_, thread)| thread.thread().id() != own) {
+            // A thread that panicked has ended as well.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl fmt::Debug for Crew {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Crew").field("instance", &self.instance).finish_non_exhaustive()
+    }
+}

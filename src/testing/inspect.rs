@@ -1,0 +1,213 @@
+//! Looking inside: snapshots, the record of frames, and waiting for a condition.
+
+use std::fmt::Write;
+use std::time::{Duration, Instant, SystemTime};
+
+use super::recorder::{Counters, SeenFrame};
+use super::server::Server;
+use super::session::Session;
+use super::subscriptions::Subscription;
+use crate::error::{Error, ErrorKind, Result};
+
+/// One client that is logged on to a [`Server`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SessionInfo {
+    /// The connection: the first that was accepted is 1.
+    pub connection: u64,
+    /// The client name; empty if it gave none.
+    pub client_name: String,
+    /// The user as the authenticator named it; empty if there is none.
+    pub user_id: String,
+    /// The message type, such as `json`.
+    pub message_type: String,
+    /// The address of the other end.
+    pub peer: String,
+    /// When it logged on, on the server's clock.
+    pub since: SystemTime,
+}
+
+/// One subscription on a [`Server`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SubscriptionInfo {
+    /// The connection: the first that was accepted is 1.
+    pub connection: u64,
+    /// The client that placed it.
+    pub client_name: String,
+    /// The subscription id.
+    pub id: String,
+    /// The topic as the command named it, a name or a regular expression.
+    pub topic: String,
+    /// The content filter; empty if there is none.
+    pub filter: String,
+    /// The options of the command.
+    pub options: String,
+}
+
+/// One record of a SOW topic of a [`Server`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SowRecord {
+    /// The key, as clients see it.
+    pub key: String,
+    /// The message as it was last published, deltas merged.
+    pub payload: Vec<u8>,
+    /// What the publisher sent along as correlation id; empty if nothing.
+    pub correlation_id: String,
+    /// When it was last published, on the server's clock.
+    pub time: SystemTime,
+    /// When it will expire.
+    pub expires: Option<SystemTime>,
+}
+
+/// How many of the last frames an error text lists.
+const LISTED: usize = 12;
+
+impl Server {
+    /// The clients that are logged on, in the order in which their connections were accepted.
+    pub fn sessions(&self) -> Vec<SessionInfo> {
+        let turn = self.hub.look();
+        let sessions = turn.instances.get(self.instance).into_iter().flat_map(|i| i.sessions.values());
+        sessions.filter_map(session_info).collect()
+    }
+
+    /// The subscriptions, in the order in which they were placed.
+    pub fn subscriptions(&self) -> Vec<SubscriptionInfo> {
+        let turn = self.hub.look();
+        let instance = turn.instances.get(self.instance);
+        instance.into_iter().flat_map(|i| i.subscriptions.iter()).map(subscription_info).collect()
+    }
+
+    /// The records of the SOW topic of this name, the oldest first; of every message type, if it exists for several.
+    pub fn sow_records(&self, topic: &str) -> Vec<SowRecord> {
+        let turn = self.hub.look();
+        let records = turn.state.sows_named(topic).flat_map(|sow| sow.records.records());
+        let info = records.map(|record| SowRecord {
+            key: record.key.clone(),
+            payload: record.payload.clone(),
+            correlation_id: record.correlation_id.clone(),
+            time: record.time.system(),
+            expires: record.expires.map(|time| time.system()),
+        });
+        info.collect()
+    }
+
+    /// How much went over the connections so far.
+    pub fn counters(&self) -> Counters {
+        self.recorder.counters()
+    }
+
+    /// The frames kept, received and sent, in their order.
+    ///
+    /// The last ones of each direction are kept, as many as [`record_frames`](super::ServerBuilder::record_frames)
+    /// says. A frame that is sent is taken down just before it is written.
+    pub fn frames(&self) -> Vec<SeenFrame> {
+        self.recorder.frames()
+    }
+
+    /// Forgets the frames kept so far, so that a test sees only what comes after.
+    pub fn clear_frames(&self) {
+        self.recorder.clear();
+    }
+
+    /// Blocks until the condition holds, at most this long.
+    ///
+    /// The condition is tried at once and after every change, on this thread. It gets this server and may ask it anything.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use amps_client::testing::Server;
+    ///
+    /// # fn main() -> amps_client::Result<()> {
+    /// let server = Server::builder().start()?;
+    /// server.wait_for(|server| server.sessions().is_empty(), Duration::from_secs(5))?;
+    /// let nobody = server.wait_for(|server| server.counters().connections > 0, Duration::from_millis(1));
+    /// assert!(nobody.unwrap_err().to_string().contains("no frames seen"));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`TimedOut`](ErrorKind::TimedOut) if it does not hold in time; the text lists the last frames seen.
+    pub fn wait_for(&self, condition: impl Fn(&Server) -> bool, timeout: Duration) -> Result<()> {
+        self.wait_until(|| condition(self).then_some(()), timeout)
+    }
+
+    /// Blocks until a frame fits, at most this long, and returns the first kept one that does.
+    ///
+    /// ```
+    /// use std::io::Write;
+    /// use std::net::TcpStream;
+    /// use std::time::Duration;
+    /// use amps_client::testing::{Direction, Server};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let server = Server::builder().start()?;
+    /// let mut socket = TcpStream::connect(server.address().ok_or("TCP")?)?;
+    /// socket.write_all(b"\x00\x00\x00\x1C{\"c\":\"heartbeat\",\"o\":\"beat\"}")?;
+    /// let beat = server.wait_for_frame(|seen| seen.frame.command() == "heartbeat", Duration::from_secs(5))?;
+    /// assert_eq!((beat.connection, beat.direction), (1, Direction::In));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`TimedOut`](ErrorKind::TimedOut) if none comes in time; the text lists the last frames seen.
+    pub fn wait_for_frame(&self, fits: impl Fn(&SeenFrame) -> bool, timeout: Duration) -> Result<SeenFrame> {
+        self.wait_until(|| self.frames().into_iter().find(&fits), timeout)
+    }
+
+    fn wait_until<T>(&self, condition: impl Fn() -> Option<T>, timeout: Duration) -> Result<T> {
+        let deadline = Instant::now().checked_add(timeout);
+        loop {
+            let version = self.recorder.version();
+            if let Some(found) = condition() {
+                return Ok(found);
+            }
+            if !self.recorder.wait_past(version, deadline) {
+                return Err(Error::new(ErrorKind::TimedOut, self.report(timeout)));
+            }
+        }
+    }
+
+    fn report(&self, timeout: Duration) -> String {
+        let frames = self.frames();
+        let mut text = format!("what was waited for did not happen within {timeout:?}; ");
+        if frames.is_empty() {
+            text.push_str("no frames seen");
+        } else {
+            text.push_str("the last frames seen:");
+            for seen in frames.iter().skip(frames.len().saturating_sub(LISTED)) {
+                // Writing to a String cannot fail.
+                let _ = write!(text, "\n  {} {:?} {:?}", seen.connection, seen.direction, seen.frame);
+            }
+        }
+        text
+    }
+}
+
+fn session_info(session: &Session) -> Option<SessionInfo> {
+    let identity = session.identity.as_ref()?;
+    Some(SessionInfo {
+        connection: session.connection.id.number,
+        client_name: identity.client_name.clone(),
+        user_id: identity.user_id.clone(),
+        message_type: identity.message_type.clone(),
+        peer: session.connection.peer.clone(),
+        since: identity.since.system(),
+    })
+}
+
+fn subscription_info(subscription: &Subscription) -> SubscriptionInfo {
+    SubscriptionInfo {
+        connection: subscription.session.number,
+        client_name: subscription.identity.client_name.clone(),
+        id: subscription.id.clone(),
+        topic: subscription.text.topic.clone(),
+        filter: subscription.text.filter.clone(),
+        options: subscription.text.options.clone(),
+    }
+}

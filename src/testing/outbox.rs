@@ -1,0 +1,213 @@
+//! What waits to be written on one connection, bounded in bytes and in age.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use parking_lot::{Condvar, Mutex};
+
+use super::clock::Time;
+use super::frames::Outgoing;
+use super::query::Results;
+
+/// The write queue of a connection: filled by whoever has something to say, emptied by its writer thread.
+///
+/// Frames count against the bound until they are written (Z-1). The results of a query do not: they stand in the queue
+/// as records, and their frames are made when the writer has room for them (Z-2).
+#[derive(Debug)]
+pub(crate) struct Outbox {
+    queue: Mutex<Queue>,
+    changed: Condvar,
+    bounds: Bounds,
+}
+
+/// How much may wait.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Bounds {
+    pub(crate) bytes: usize,
+    pub(crate) age: Option<Duration>,
+}
+
+#[derive(Debug)]
+struct Queue {
+    items: VecDeque<Item>,
+    phase: Phase,
+    /// Bytes of frames that are not written yet, those in the writer's hands included.
+    bytes: usize,
+    /// Query results not wholly written.
+    queries: usize,
+    /// What the writer has in its hands: when the oldest frame was queued, and how many bytes count.
+    writing: Option<(Time, usize)>,
+}
+
+#[derive(Debug)]
+enum Item {
+    Frame(Outgoing, Time),
+    Results(Box<Results>),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Open,
+    /// Nothing more is taken in; what is there is still written.
+    Finishing,
+    Closed,
+}
+
+/// A connection has outrun its bounds and must be closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Overrun;
+
+/// How much the writer takes in one go.
+const WRITE_SIZE: usize = 64 * 1024;
+/// How many unfinished queries a connection may have before its next one has to wait.
+const MAX_QUERIES: usize = 16;
+
+impl Outbox {
+    pub(crate) fn new(bounds: Bounds) -> Outbox {
+        let queue = Queue { items: VecDeque::new(), phase: Phase::Open, bytes: 0, queries: 0, writing: None };
+        Outbox { queue: Mutex::new(queue), changed: Condvar::new(), bounds }
+    }
+
+    /// Queues a frame; one for a connection that is closing is dropped.
+    pub(crate) fn push(&self, frame: Outgoing, now: Time) -> Result<(), Overrun> {
+        let mut queue = self.queue.lock();
+        if queue.phase != Phase::Open || frame.bytes.is_empty() {
+            return Ok(());
+        }
+        if self.is_overrun(&queue, frame.bytes.len(), now) {
+            return Err(Overrun);
+        }
+        queue.bytes += frame.bytes.len();
+        queue.items.push_back(Item::Frame(frame, now));
+        self.changed.notify_all();
+        Ok(())
+    }
+
+    /// Queues the results of a query.
+    pub(crate) fn push_results(&self, results: Results) {
+        let mut queue = self.queue.lock();
+        if queue.phase == Phase::Open {
+            queue.queries += 1;
+            queue.items.push_back(Item::Results(Box::new(results)));
+            self.changed.notify_all();
+        }
+    }
+
+    /// Takes what is to be written next, blocking until there is something; `None` when the connection is to end.
+    ///
+    /// The writer calls again when it has written them, which is when they cease to count.
+    pub(crate) fn next(&self) -> Option<Vec<Outgoing>> {
+        let mut queue = self.queue.lock();
+        queue.forget_written();
+        loop {
+            match queue.phase {
+                Phase::Closed => return None,
+                Phase::Finishing if queue.items.is_empty() => return None,
+                Phase::Open if queue.items.is_empty() => self.changed.wait(&mut queue),
+                _ => {
+                    let taken = queue.take();
+                    self.changed.notify_all();
+                    return Some(taken);
+                }
+            }
+        }
+    }
+
+    /// Blocks while too many queries of this connection are unfinished.
+    pub(crate) fn wait_for_query_room(&self) {
+        let mut queue = self.queue.lock();
+        while queue.phase == Phase::Open && queue.queries >= MAX_QUERIES {
+            self.changed.wait(&mut queue);
+        }
+    }
+
+    /// Stops the production of a query's remaining records.
+    pub(crate) fn cancel_query(&self, query_id: &str) {
+        for item in &mut self.queue.lock().items {
+            match item {
+                Item::Results(results) if results.query_id() == query_id => results.cancel(),
+                _ => {}
+            }
+        }
+    }
+
+    /// When the oldest frame was queued, if one waits.
+    pub(crate) fn oldest(&self) -> Option<Time> {
+        self.queue.lock().oldest()
+    }
+
+    /// Takes in nothing more, and ends once everything is written.
+    pub(crate) fn finish(&self) {
+        let mut queue = self.queue.lock();
+        if queue.phase == Phase::Open {
+            queue.phase = Phase::Finishing;
+            self.changed.notify_all();
+        }
+    }
+
+    /// Ends at once and drops what is queued.
+    pub(crate) fn close(&self) {
+        let mut queue = self.queue.lock();
+        queue.phase = Phase::Closed;
+        queue.items.clear();
+        self.changed.notify_all();
+    }
+
+    /// Blocks until [`close`](Outbox::close) was called, or this long.
+    pub(crate) fn wait_closed(&self, limit: Duration) {
+        let mut queue = self.queue.lock();
+        self.changed.wait_while_for(&mut queue, |queue| queue.phase != Phase::Closed, limit);
+    }
+
+    fn is_overrun(&self, queue: &Queue, more: usize, now: Time) -> bool {
+        let aged = |age: Duration| queue.oldest().is_some_and(|oldest| now.since(oldest) > age);
+        queue.bytes.saturating_add(more) > self.bounds.bytes || self.bounds.age.is_some_and(aged)
+    }
+}
+
+impl Queue {
+    fn oldest(&self) -> Option<Time> {
+        let waiting = self.items.iter().find_map(|item| match item {
+            Item::Frame(_, queued) => Some(*queued),
+            Item::Results(_) => None,
+        });
+        self.writing.map(|(queued, _)| queued).or(waiting)
+    }
+
+    fn forget_written(&mut self) {
+        if let Some((_, bytes)) = self.writing.take() {
+            self.bytes = self.bytes.saturating_sub(bytes);
+        }
+    }
+
+    /// Frames for one write: as many as fit, at least one.
+    fn take(&mut self) -> Vec<Outgoing> {
+        let mut taken = Vec::new();
+        let mut size = 0;
+        while size < WRITE_SIZE {
+            let Some(frame) = self.take_one() else { break };
+            size += frame.bytes.len();
+            taken.push(frame);
+        }
+        taken
+    }
+
+    fn take_one(&mut self) -> Option<Outgoing> {
+        loop {
+            match self.items.pop_front()? {
+                Item::Frame(frame, queued) => {
+                    let (_, bytes) = self.writing.get_or_insert((queued, 0));
+                    *bytes += frame.bytes.len();
+                    return Some(frame);
+                }
+                Item::Results(mut results) => match results.next_frame() {
+                    Some(frame) => {
+                        self.items.push_front(Item::Results(results));
+                        return Some(frame);
+                    }
+                    None => self.queries -= 1,
+                },
+            }
+        }
+    }
+}

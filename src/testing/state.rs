@@ -1,0 +1,294 @@
+//! What a server remembers: its topics and their records. Several instances can share one state.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::clock::Time;
+use super::payload::{Document, Identifier, PayloadType, merge};
+use super::record_key::record_key;
+use super::refusal::Refusal;
+use super::sow::{Record, Sow};
+use super::topic::{Expiration, Rule, SowRules, Store};
+
+/// Topics and records, with nothing of connections, sessions or subscriptions.
+#[derive(Debug)]
+pub(crate) struct State {
+    rules: Arc<[Rule]>,
+    /// The SOW topics used so far.
+    sows: Vec<SowTopic>,
+    places: HashMap<(PayloadType, String), usize>,
+    /// The records that will expire: when, in which topic, with which key.
+    expiries: BTreeSet<(Time, usize, String)>,
+}
+
+/// A SOW topic and its records.
+#[derive(Debug)]
+pub(crate) struct SowTopic {
+    pub(crate) topic: Arc<TopicInfo>,
+    pub(crate) records: Sow,
+    /// Its turn in a query over several topics: configured ones first, then those that came by themselves (P-5).
+    order: usize,
+}
+
+/// The settled facts about a topic.
+#[derive(Debug)]
+pub(crate) struct TopicInfo {
+    pub(crate) payload_type: PayloadType,
+    pub(crate) name: String,
+    /// `None` for a topic that keeps no records.
+    pub(crate) sow: Option<SowRules>,
+}
+
+impl TopicInfo {
+    /// The fields that make up the key of a record.
+    pub(crate) fn keys(&self) -> &[Identifier] {
+        self.sow.as_ref().map_or(&[], |rules| &rules.keys)
+    }
+
+    /// True if updates can be told from first sights and sent as differences (B-9).
+    pub(crate) fn has_deltas(&self) -> bool {
+        self.sow.is_some() && self.payload_type.has_deltas()
+    }
+}
+
+/// Something that happened to a record, or a message on a topic that keeps none.
+#[derive(Debug, Clone)]
+pub(crate) struct Change {
+    pub(crate) topic: Arc<TopicInfo>,
+    pub(crate) cause: Cause,
+    /// The record before.
+    pub(crate) old: Option<Arc<Record>>,
+    /// The record after; `None` if it is gone.
+    pub(crate) new: Option<Arc<Record>>,
+    /// The publisher's user, if subscribers may see it; else empty.
+    pub(crate) user_id: String,
+    /// When it happened.
+    pub(crate) time: Time,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Cause {
+    Publish,
+    Delete,
+    Expiry,
+}
+
+/// What a publisher sent.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Publication<'a> {
+    pub(crate) payload_type: PayloadType,
+    pub(crate) topic: &'a str,
+    pub(crate) payload: &'a [u8],
+    pub(crate) is_delta: bool,
+    pub(crate) sow_key: &'a str,
+    pub(crate) correlation_id: &'a str,
+    /// The lifetime in seconds that the publisher asks for.
+    pub(crate) lifetime: Option<u64>,
+    pub(crate) user_id: &'a str,
+}
+
+/// A publication that is ready to be applied: what it will make of its record, before it has done so.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    place: Place,
+    topic: Arc<TopicInfo>,
+    old: Option<Arc<Record>>,
+    new: Record,
+    user_id: String,
+}
+
+impl Prepared {
+    /// The message as it will be stored and delivered, a delta merged.
+    pub(crate) fn document(&self) -> Document<'_> {
+        self.new.document(self.topic.payload_type)
+    }
+}
+
+/// Where the messages of a topic go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    Plain,
+    /// The index of a [`SowTopic`].
+    Sow(usize),
+    Queue,
+}
+
+impl State {
+    pub(crate) fn new(rules: Arc<[Rule]>) -> State {
+        State { rules, sows: Vec::new(), places: HashMap::new(), expiries: BTreeSet::new() }
+    }
+
+    /// Finds a topic by its name; a SOW topic comes into being by that.
+    pub(crate) fn place(&mut self, payload_type: PayloadType, name: &str) -> Place {
+        match self.rules.iter().position(|rule| rule.covers(payload_type, name)) {
+            None => Place::Plain,
+            Some(index) => self.place_by_rule(index, payload_type, name),
+        }
+    }
+
+    fn place_by_rule(&mut self, index: usize, payload_type: PayloadType, name: &str) -> Place {
+        let rules = match self.rules.get(index).map(|rule| &rule.store) {
+            None | Some(Store::Plain) => return Place::Plain,
+            Some(Store::Queue) => return Place::Queue,
+            Some(Store::Sow(rules)) => rules,
+        };
+        if let Some(known) = self.places.get(&(payload_type, name.to_owned())) {
+            return Place::Sow(*known);
+        }
+        let rules = rules.clone();
+        self.create(index, payload_type, name, rules)
+    }
+
+    fn create(&mut self, rule: usize, payload_type: PayloadType, name: &str, mut rules: SowRules) -> Place {
+        if payload_type == PayloadType::Binary {
+            // Nothing in a binary payload can be a key (P-10).
+            rules.keys.clear();
+        }
+        let topic = Arc::new(TopicInfo { payload_type, name: name.to_owned(), sow: Some(rules) });
+        let index = self.sows.len();
+        self.sows.push(SowTopic { topic, records: Sow::default(), order: rule });
+        self.places.insert((payload_type, name.to_owned()), index);
+        Place::Sow(index)
+    }
+
+    pub(crate) fn sow(&self, place: Place) -> Option<&SowTopic> {
+        match place {
+            Place::Sow(index) => self.sows.get(index),
+            Place::Plain | Place::Queue => None,
+        }
+    }
+
+    /// The SOW topics of a name, one for each message type that used it.
+    pub(crate) fn sows_named(&self, name: &str) -> impl Iterator<Item = &SowTopic> {
+        self.sows.iter().filter(move |sow| sow.topic.name == name)
+    }
+
+    /// The SOW topics of a message type that fit, in the order of P-5.
+    pub(crate) fn sows(&self, payload_type: PayloadType, fits: impl Fn(&str) -> bool) -> Vec<Place> {
+        let known = self.sows.iter().enumerate();
+        let fitting =
+            known.filter(|(_, sow)| sow.topic.payload_type == payload_type && fits(&sow.topic.name));
+        // Topics of one rule are already in the order in which they came.
+        let mut found: Vec<_> = fitting.map(|(index, sow)| (sow.order, index)).collect();
+        found.sort_unstable();
+        found.into_iter().map(|(_, index)| Place::Sow(index)).collect()
+    }
+
+    /// Works out what a publication will do, and refuses it if it cannot be done (U-1).
+    pub(crate) fn prepare(&mut self, publication: &Publication<'_>, now: Time) -> Result<Prepared, Refusal> {
+        let place = self.place(publication.payload_type, publication.topic);
+        if place == Place::Queue {
+            return Err(Refusal::NotSupported);
+        }
+        let mut new = Record {
+            payload: publication.payload.to_vec(),
+            correlation_id: publication.correlation_id.to_owned(),
+            time: now,
+            ..Record::default()
+        };
+        let user_id = publication.user_id.to_owned();
+        let Some(sow) = self.sow(place) else {
+            let topic = publication.topic.to_owned();
+            let topic = TopicInfo { payload_type: publication.payload_type, name: topic, sow: None };
+            return Ok(Prepared { place, topic: Arc::new(topic), old: None, new, user_id });
+        };
+        new.key = sow.key_of(publication.payload, publication.sow_key)?;
+        let old = sow.records.get(&new.key).cloned();
+        if let (true, Some(old)) = (publication.is_delta, &old) {
+            sow.merge_into(&mut new, old);
+        }
+        new.expires = sow.expiry(publication.lifetime, now);
+        Ok(Prepared { place, topic: sow.topic.clone(), old, new, user_id })
+    }
+
+    /// Carries out a publication just prepared.
+    pub(crate) fn apply(&mut self, prepared: Prepared) -> Change {
+        let Prepared { place, topic, old, new, user_id } = prepared;
+        let new = Arc::new(new);
+        if let Place::Sow(index) = place {
+            if let Some(sow) = self.sows.get_mut(index) {
+                sow.records.put(new.clone());
+            }
+            self.forget_expiry(index, old.as_deref());
+            if let Some(time) = new.expires {
+                self.expiries.insert((time, index, new.key.clone()));
+            }
+        }
+        let time = new.time;
+        Change { topic, cause: Cause::Publish, old, new: Some(new), user_id, time }
+    }
+
+    /// Removes one record, if it is there.
+    pub(crate) fn remove(&mut self, place: Place, key: &str, cause: Cause, time: Time) -> Option<Change> {
+        let Place::Sow(index) = place else { return None };
+        let sow = self.sows.get_mut(index)?;
+        let old = sow.records.remove(key)?;
+        let topic = sow.topic.clone();
+        self.forget_expiry(index, Some(&old));
+        Some(Change { topic, cause, old: Some(old), new: None, user_id: String::new(), time })
+    }
+
+    /// When the next record expires.
+    pub(crate) fn next_expiry(&self) -> Option<Time> {
+        self.expiries.first().map(|(time, _, _)| *time)
+    }
+
+    /// Removes the record that expired longest ago, if one has.
+    pub(crate) fn expire_one(&mut self, now: Time) -> Option<Change> {
+        let (time, index, key) = self.expiries.first().cloned()?;
+        if time > now {
+            return None;
+        }
+        self.remove(Place::Sow(index), &key, Cause::Expiry, time)
+    }
+
+    fn forget_expiry(&mut self, index: usize, record: Option<&Record>) {
+        if let Some(Record { expires: Some(time), key, .. }) = record {
+            self.expiries.remove(&(*time, index, key.clone()));
+        }
+    }
+}
+
+impl SowTopic {
+    /// The key of the record that a publish of this payload would hit (S-1, S-2).
+    pub(crate) fn key_of(&self, payload: &[u8], sow_key: &str) -> Result<String, Refusal> {
+        let keys = self.topic.keys();
+        if keys.is_empty() {
+            return if is_base64(sow_key) { Ok(sow_key.to_owned()) } else { Err(Refusal::BadSowKey) };
+        }
+        let document = Document::new(self.topic.payload_type, payload);
+        let rules = self.topic.sow.as_ref();
+        let domain = rules.and_then(|rules| rules.key_domain.as_deref()).unwrap_or(&self.topic.name);
+        record_key(domain, &document, keys).ok_or(Refusal::BadSowKey)
+    }
+
+    /// A delta onto an existing record (U-3, U-4).
+    fn merge_into(&self, new: &mut Record, old: &Record) {
+        if let Some(merged) = merge(self.topic.payload_type, &old.payload, &new.payload) {
+            new.payload = merged;
+            if new.correlation_id.is_empty() {
+                new.correlation_id.clone_from(&old.correlation_id);
+            }
+        }
+    }
+
+    /// When a record published now will expire (S-9).
+    fn expiry(&self, lifetime: Option<u64>, now: Time) -> Option<Time> {
+        let own = match self.topic.sow.as_ref()?.expiration {
+            Expiration::Off => return None,
+            Expiration::PerMessage => None,
+            Expiration::After(own) => Some(own),
+        };
+        match lifetime {
+            Some(0) => None,
+            Some(seconds) => Some(now.plus(Duration::from_secs(seconds))),
+            None => own.map(|own| now.plus(own)),
+        }
+    }
+}
+
+pub(crate) fn is_base64(key: &str) -> bool {
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/' | b'=');
+    !key.is_empty() && key.bytes().all(allowed)
+}

@@ -1,0 +1,238 @@
+//! What a topic is configured to be.
+
+use std::time::Duration;
+
+use super::payload::{Identifier, PayloadType};
+use crate::error::{Error, ErrorKind, Result};
+
+/// The configuration of one topic of a [`Server`](super::Server).
+///
+/// A topic that is not configured works too: its messages are delivered and not stored. A configured topic exists for
+/// each message type of its name, unless [`message_type`](Topic::message_type) binds it to one.
+///
+/// ```
+/// use std::time::Duration;
+/// use amps_client::testing::{Expiration, Server, Topic};
+///
+/// # fn main() -> amps_client::Result<()> {
+/// let server = Server::builder()
+///     .listen_tcp()
+///     .topic(Topic::sow("orders").key("/desk").key("/id"))
+///     .topic(Topic::sow("quotes").key("/sym").expiration(Expiration::After(Duration::from_secs(60))))
+///     .topic(Topic::sow("blobs").message_type("binary")) // the publisher gives the key
+///     .topic(Topic::plain("ticks"))
+///     .start()?;
+/// server.publish("orders", r#"{"desk":"EMEA","id":1}"#)?;
+/// assert_eq!(server.sow_records("orders").len(), 1);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone)]
+pub struct Topic {
+    name: String,
+    is_prefix: bool,
+    message_type: Option<String>,
+    kind: Kind,
+    keys: Vec<String>,
+    key_domain: Option<String>,
+    expiration: Expiration,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Plain,
+    Sow,
+    Queue,
+}
+
+/// When the records of a SOW topic vanish by themselves.
+///
+/// A publisher's own lifetime (the header `e`, in seconds) beats the topic's; 0 means never. Each update of a record
+/// starts its lifetime anew. A record that expires is out of focus for subscribers, with the reason `expired`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Expiration {
+    /// Never, whatever the publisher says. The default.
+    #[default]
+    Off,
+    /// When the publisher's lifetime is over; never without one.
+    PerMessage,
+    /// After this time, unless the publisher gives another.
+    After(Duration),
+}
+
+impl Topic {
+    /// A topic whose messages are delivered and not stored.
+    ///
+    /// Like a topic that is not configured at all; naming it gives it a place in the configuration.
+    pub fn plain(name: impl Into<String>) -> Topic {
+        Topic::new(name, Kind::Plain)
+    }
+
+    /// A topic that keeps the last message for each key, the state of the world.
+    ///
+    /// Without a [`key`](Topic::key) field the publisher gives the key of each message in the header `k`.
+    pub fn sow(name: impl Into<String>) -> Topic {
+        Topic::new(name, Kind::Sow)
+    }
+
+    pub(crate) fn queue(name: impl Into<String>) -> Topic {
+        Topic::new(name, Kind::Queue)
+    }
+
+    fn new(name: impl Into<String>, kind: Kind) -> Topic {
+        Topic {
+            name: name.into(),
+            is_prefix: false,
+            message_type: None,
+            kind,
+            keys: Vec::new(),
+            key_domain: None,
+            expiration: Expiration::Off,
+        }
+    }
+
+    /// Every topic whose name begins so, each coming into being when it is first used.
+    pub(crate) fn for_prefix(mut self) -> Topic {
+        self.is_prefix = true;
+        self
+    }
+
+    /// Adds a field that is part of the key of a record, such as `/id`. Several fields form one key together.
+    #[must_use]
+    pub fn key(mut self, identifier: impl Into<String>) -> Topic {
+        self.keys.push(identifier.into());
+        self
+    }
+
+    /// Computes keys as if the topic had this name, so that equal records of two topics have equal keys. Default: the
+    /// name of the topic.
+    #[must_use]
+    pub fn key_domain(mut self, domain: impl Into<String>) -> Topic {
+        self.key_domain = Some(domain.into());
+        self
+    }
+
+    /// When records vanish by themselves. Default: [`Expiration::Off`].
+    #[must_use]
+    pub fn expiration(mut self, expiration: Expiration) -> Topic {
+        self.expiration = expiration;
+        self
+    }
+
+    /// Binds the topic to one message type: `json`, `fix`, `nvfix` or `binary`. Default: every message type has a topic
+    /// of this name.
+    #[must_use]
+    pub fn message_type(mut self, message_type: impl Into<String>) -> Topic {
+        self.message_type = Some(message_type.into());
+        self
+    }
+
+    /// Checks the configuration and makes it ready for use.
+    pub(crate) fn rule(&self) -> Result<Rule> {
+        if self.name.is_empty() {
+            return Err(Error::new(ErrorKind::Usage, "a topic needs a name"));
+        }
+        Ok(Rule {
+            name: self.name.clone(),
+            is_prefix: self.is_prefix,
+            payload_type: self.payload_type()?,
+            store: match self.kind {
+                Kind::Plain => Store::Plain,
+                Kind::Queue => Store::Queue,
+                Kind::Sow => Store::Sow(self.sow_rules()?),
+            },
+        })
+    }
+
+    fn payload_type(&self) -> Result<Option<PayloadType>> {
+        let Some(name) = &self.message_type else { return Ok(None) };
+        match PayloadType::of(name) {
+            Some(PayloadType::Binary) if !self.keys.is_empty() => {
+                let text =
+                    format!("topic `{}`: binary messages have no fields that could be keys", self.name);
+                Err(Error::new(ErrorKind::Usage, text))
+            }
+            Some(known) => Ok(Some(known)),
+            None => {
+                let text = format!("topic `{}`: unknown message type `{name}`", self.name);
+                Err(Error::new(ErrorKind::Usage, text))
+            }
+        }
+    }
+
+    fn sow_rules(&self) -> Result<SowRules> {
+        let keys = self.keys.iter().map(|text| {
+            Identifier::parse(text).ok_or_else(|| {
+                Error::new(ErrorKind::Usage, format!("topic `{}`: `{text}` is no key field", self.name))
+            })
+        });
+        Ok(SowRules {
+            keys: keys.collect::<Result<_>>()?,
+            key_domain: self.key_domain.clone(),
+            expiration: self.expiration,
+        })
+    }
+}
+
+/// A checked [`Topic`].
+#[derive(Debug, Clone)]
+pub(crate) struct Rule {
+    pub(crate) name: String,
+    is_prefix: bool,
+    pub(crate) payload_type: Option<PayloadType>,
+    pub(crate) store: Store,
+}
+
+/// What becomes of the messages of a topic, apart from being delivered.
+#[derive(Debug, Clone)]
+pub(crate) enum Store {
+    Plain,
+    Sow(SowRules),
+    Queue,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct SowRules {
+    /// None: the publisher gives the key.
+    pub(crate) keys: Vec<Identifier>,
+    pub(crate) key_domain: Option<String>,
+    pub(crate) expiration: Expiration,
+}
+
+impl Rule {
+    pub(crate) fn covers(&self, payload_type: PayloadType, topic: &str) -> bool {
+        let named = if self.is_prefix { topic.starts_with(&self.name) } else { topic == self.name };
+        named && self.payload_type.is_none_or(|own| own == payload_type)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rule_covers_its_name_and_its_message_type() {
+        let json = PayloadType::of("json").unwrap();
+        let rule = Topic::sow("orders").key("/id").message_type("json").rule().unwrap();
+        assert!(rule.covers(json, "orders"));
+        assert!(!rule.covers(PayloadType::Binary, "orders") && !rule.covers(json, "orders/1"));
+        let prefix = Topic::sow("sow/").for_prefix().rule().unwrap();
+        assert!(prefix.covers(PayloadType::Binary, "sow/x") && !prefix.covers(json, "so"));
+    }
+
+    #[test]
+    fn a_configuration_that_makes_no_sense_is_refused_and_names_what_is_wrong() {
+        let table = [
+            (Topic::plain(""), "needs a name"),
+            (Topic::sow("a").key("id"), "`id`"),
+            (Topic::sow("a").message_type("morse"), "`morse`"),
+            (Topic::sow("a").message_type("binary").key("/id"), "no fields"),
+        ];
+        for (topic, named) in table {
+            let error = topic.rule().unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Usage);
+            assert!(error.to_string().contains(named), "{error}");
+        }
+    }
+}

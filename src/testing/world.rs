@@ -1,0 +1,145 @@
+//! Everything behind the one lock: the state, and the instances that share it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::clock::Time;
+use super::entitlement::{Question, Rules, Verdict, Verdicts};
+use super::recorder::Recorder;
+use super::session::{Identity, Session, SessionId};
+use super::settings::Settings;
+use super::state::State;
+use super::subscriptions::Subscriptions;
+use super::timers::{Event, Timers};
+
+/// A whole server: because all of it lies behind one lock, all changes have one order (U-1).
+#[derive(Debug)]
+pub(crate) struct World {
+    /// The time of the command or event in progress.
+    pub(crate) now: Time,
+    pub(crate) state: State,
+    pub(crate) instances: Vec<Instance>,
+    pub(crate) timers: Timers,
+}
+
+/// What belongs to one instance alone: its sessions and their subscriptions.
+#[derive(Debug)]
+pub(crate) struct Instance {
+    pub(crate) settings: Arc<Settings>,
+    pub(crate) recorder: Arc<Recorder>,
+    pub(crate) logon_enabled: bool,
+    pub(crate) sessions: BTreeMap<u64, Session>,
+    pub(crate) subscriptions: Subscriptions,
+    pub(crate) verdicts: Verdicts,
+}
+
+impl Instance {
+    pub(crate) fn new(settings: Arc<Settings>, recorder: Arc<Recorder>) -> Instance {
+        let verdicts = Verdicts::new(&settings.rules);
+        let subscriptions = Subscriptions::default();
+        Instance {
+            settings,
+            recorder,
+            logon_enabled: true,
+            sessions: BTreeMap::new(),
+            subscriptions,
+            verdicts,
+        }
+    }
+}
+
+impl World {
+    pub(crate) fn new(state: State, instances: Vec<Instance>) -> World {
+        World { now: Time::default(), state, instances, timers: Timers::default() }
+    }
+
+    pub(crate) fn instance(&self, id: SessionId) -> Option<&Instance> {
+        self.instances.get(id.instance)
+    }
+
+    pub(crate) fn instance_mut(&mut self, id: SessionId) -> Option<&mut Instance> {
+        self.instances.get_mut(id.instance)
+    }
+
+    pub(crate) fn session(&self, id: SessionId) -> Option<&Session> {
+        self.instance(id)?.sessions.get(&id.number)
+    }
+
+    pub(crate) fn session_mut(&mut self, id: SessionId) -> Option<&mut Session> {
+        self.instance_mut(id)?.sessions.get_mut(&id.number)
+    }
+
+    pub(crate) fn identity(&self, id: SessionId) -> Option<Arc<Identity>> {
+        self.session(id)?.identity.clone()
+    }
+
+    pub(crate) fn verdict(&self, id: SessionId, question: &Question) -> Verdict {
+        self.instance(id).map_or(Verdict::Deny, |instance| instance.verdicts.verdict(question))
+    }
+
+    /// Takes a session away, with everything that hangs on it (L-11).
+    pub(crate) fn remove_session(&mut self, id: SessionId) {
+        self.stop_heartbeat(id);
+        if let Some(instance) = self.instance_mut(id) {
+            instance.subscriptions.remove_session(id);
+            instance.sessions.remove(&id.number);
+        }
+    }
+
+    /// Does everything that is due by now, in the order of its times; false if there was nothing.
+    pub(crate) fn settle(&mut self) -> bool {
+        let now = self.now;
+        let mut any = false;
+        while let Some(due) = self.next_deadline().filter(|due| *due <= now) {
+            any = true;
+            if self.state.next_expiry() == Some(due) {
+                if let Some(change) = self.state.expire_one(due) {
+                    self.announce(&change);
+                }
+            } else if let Some(event) = self.timers.pop_due(due) {
+                self.happen(event);
+            }
+        }
+        any
+    }
+
+    fn happen(&mut self, event: Event) {
+        match event {
+            Event::Heartbeat(session) => self.send_heartbeat(session),
+            Event::BeatMissing(session) => self.close_silent(session),
+            Event::Conflation { session, subscription, key } => self.release(session, subscription, &key),
+            Event::Aged(session) => self.check_age(session),
+        }
+    }
+
+    /// Closes a connection whose oldest frame has waited too long, or looks again when it would have (Z-1).
+    pub(crate) fn check_age(&mut self, id: SessionId) {
+        let Some(instance) = self.instances.get(id.instance) else { return };
+        let (Some(limit), Some(session)) = (instance.settings.bounds.age, instance.sessions.get(&id.number))
+        else {
+            return;
+        };
+        let due = session.connection.outbox().oldest().unwrap_or(self.now).plus(limit);
+        if due <= self.now {
+            session.connection.close_slow();
+        } else {
+            self.timers.schedule(due, Event::Aged(id));
+        }
+    }
+
+    pub(crate) fn rules(&self, instance: usize) -> Rules {
+        self.instances.get(instance).map(|instance| instance.settings.rules.clone()).unwrap_or_default()
+    }
+
+    /// Keeps an answer of the entitlement hook.
+    pub(crate) fn learn(&mut self, instance: usize, question: Question, verdict: Verdict) {
+        if let Some(instance) = self.instances.get_mut(instance) {
+            instance.verdicts.learn(question, verdict);
+        }
+    }
+
+    pub(crate) fn next_deadline(&self) -> Option<Time> {
+        let events = self.timers.next_deadline().into_iter();
+        events.chain(self.state.next_expiry()).min()
+    }
+}

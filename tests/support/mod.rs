@@ -1,0 +1,8 @@
+//! What several tests of the embedded server share.
+
+// Each test binary uses its own part of it.
+#![allow(dead_code)]
+
+mod raw_client;
+
+pub use raw_client::RawClient;
