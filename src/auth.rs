@@ -71,7 +71,8 @@ impl Authenticator for DefaultAuthenticator {
     }
 
     fn retry(&self, user: &str, _password: &str) -> Result<String> {
-        let text = format!("the server asks user `{user}` for another password, and no authenticator can give one");
+        let text =
+            format!("the server asks user `{user}` for another password, and no authenticator can give one");
         Err(Error::new(ErrorKind::Authentication, text))
     }
 

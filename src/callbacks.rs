@@ -334,8 +334,9 @@ mod tests {
 
     #[test]
     fn an_unhandled_error_names_origin_and_id() {
-        let failure = UnhandledError::new(Error::new(ErrorKind::HandlerFailed, "it broke"), Origin::MessageHandler)
-            .with_id(Some("sub-1"));
+        let failure =
+            UnhandledError::new(Error::new(ErrorKind::HandlerFailed, "it broke"), Origin::MessageHandler)
+                .with_id(Some("sub-1"));
         assert_eq!(failure.to_string(), "message handler `sub-1`: it broke");
         assert_eq!((failure.origin(), failure.id()), (Origin::MessageHandler, Some("sub-1")));
         assert!(failure.backtrace().is_none());
@@ -345,7 +346,8 @@ mod tests {
     #[test]
     fn states_have_the_numbers_that_logs_show() {
         use ConnectionState::*;
-        let all = [Disconnected, Shutdown, Connected, LoggedOn, PublishReplayed, HeartbeatInitiated, Resubscribed];
+        let all =
+            [Disconnected, Shutdown, Connected, LoggedOn, PublishReplayed, HeartbeatInitiated, Resubscribed];
         assert_eq!(all.map(|s| s as u16), [0, 1, 2, 4, 8, 16, 32]);
         assert_eq!(Unknown as u16, 16384);
     }

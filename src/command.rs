@@ -515,7 +515,9 @@ impl fmt::Debug for Command {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut frame = Vec::new();
         let header = match self.encode(self.acks, &mut frame) {
-            Ok(()) => String::from_utf8_lossy(frame.get(4..frame.len() - self.data.len()).unwrap_or_default()),
+            Ok(()) => {
+                String::from_utf8_lossy(frame.get(4..frame.len() - self.data.len()).unwrap_or_default())
+            }
             Err(_) => self.kind.name().into(),
         };
         write!(f, "Command({header} + {} bytes)", self.data.len())
@@ -544,9 +546,18 @@ mod tests {
                 "processed",
                 r#"{"c":"subscribe","t":"orders","cid":"C","filter":"/sym = \"A\\B\"","a":"processed","sub_id":"S","query_id":"Q","o":"oof,timestamp"}"#,
             ),
-            (Command::unsubscribe("all").command_id("C"), "", r#"{"c":"unsubscribe","cid":"C","sub_id":"all"}"#),
             (
-                Command::sow("orders").command_id("C").filter("/id=1").batch_size(100).top_n(5).order_by("/id DESC"),
+                Command::unsubscribe("all").command_id("C"),
+                "",
+                r#"{"c":"unsubscribe","cid":"C","sub_id":"all"}"#,
+            ),
+            (
+                Command::sow("orders")
+                    .command_id("C")
+                    .filter("/id=1")
+                    .batch_size(100)
+                    .top_n(5)
+                    .order_by("/id DESC"),
                 "processed,completed",
                 r#"{"c":"sow","t":"orders","cid":"C","filter":"/id=1","a":"processed,completed","query_id":"C","batch_size":100,"top_n":5,"orderby":"/id DESC"}"#,
             ),
@@ -568,12 +579,21 @@ mod tests {
             (Command::flush().command_id("C"), "processed", r#"{"c":"flush","cid":"C","a":"processed"}"#),
             (Command::heartbeat("start,5"), "", r#"{"c":"heartbeat","o":"start,5"}"#),
             (
-                Command::publish("t").expiration(Duration::from_millis(4001)).correlation_id("abc").sequence(77).sow_key("K1").data("d"),
+                Command::publish("t")
+                    .expiration(Duration::from_millis(4001))
+                    .correlation_id("abc")
+                    .sequence(77)
+                    .sow_key("K1")
+                    .data("d"),
                 "",
                 r#"{"c":"p","t":"t","e":"5","x":"abc","s":77,"k":"K1"}d"#,
             ),
             (Command::publish("t").expiration(Duration::ZERO), "", r#"{"c":"p","t":"t"}"#),
-            (Command::sow("t").command_id("C").top_n(0), "", r#"{"c":"sow","t":"t","cid":"C","query_id":"C","batch_size":10,"top_n":0}"#),
+            (
+                Command::sow("t").command_id("C").top_n(0),
+                "",
+                r#"{"c":"sow","t":"t","cid":"C","query_id":"C","batch_size":10,"top_n":0}"#,
+            ),
         ];
         for (command, acks, expected) in table {
             assert_eq!(encoded(&command, acks), expected);
@@ -586,7 +606,10 @@ mod tests {
         assert!(subscribe.command_id_text().unwrap().starts_with("auto"));
         assert_eq!((subscribe.sub_id_text(), subscribe.query_id_text()), (subscribe.command_id_text(), None));
         let both = Command::sow_and_subscribe("t");
-        assert_eq!((both.sub_id_text(), both.query_id_text()), (both.command_id_text(), both.command_id_text()));
+        assert_eq!(
+            (both.sub_id_text(), both.query_id_text()),
+            (both.command_id_text(), both.command_id_text())
+        );
         assert_eq!(Command::sow("t").sub_id_text(), None);
         assert!(Command::sow_delete("t").command_id_text().is_some());
         for command in [Command::publish("t"), Command::delta_publish("t"), Command::flush()] {

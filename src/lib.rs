@@ -22,7 +22,8 @@ mod wire;
 pub use auth::{Authenticator, DefaultAuthenticator};
 pub use bookmark::{Bookmark, BookmarkKind};
 pub use callbacks::{
-    ConnectionState, ConnectionStateListener, ExceptionListener, MessageHandler, Origin, Outcome, UnhandledError,
+    ConnectionState, ConnectionStateListener, ExceptionListener, MessageHandler, Origin, Outcome,
+    UnhandledError,
 };
 pub use client::{
     Client, ClientBuilder, ConnectionInfo, DisconnectHandler, GlobalKind, ListenerId, Logon, PublishOptions,

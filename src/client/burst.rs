@@ -131,7 +131,14 @@ mod tests {
     impl Publisher {
         fn new() -> Publisher {
             let now = Instant::now();
-            Publisher { burst: Burst::default(), now, waiting: vec![], oldest: Duration::ZERO, writes: 0, looks: 0 }
+            Publisher {
+                burst: Burst::default(),
+                now,
+                waiting: vec![],
+                oldest: Duration::ZERO,
+                writes: 0,
+                looks: 0,
+            }
         }
 
         fn publish(&mut self, gap: Duration, cost: Duration, size: usize) {

@@ -99,8 +99,9 @@ fn start(core: &Arc<Core>, transport: Arc<dyn Transport>, version: u64) -> Resul
         move || receive(&core, &*transport, version, stops, &ready, &begin)
     };
     let name = format!("amps-rx-{}", core.config.name);
-    let worker = Worker::spawn(name, body)
-        .map_err(|e| Error::new(ErrorKind::Connection, "the receive thread cannot be started").with_source(e))?;
+    let worker = Worker::spawn(name, body).map_err(|e| {
+        Error::new(ErrorKind::Connection, "the receive thread cannot be started").with_source(e)
+    })?;
     core.threads.add(worker);
     match started.recv() {
         Ok(Ok(())) => {}

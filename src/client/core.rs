@@ -126,9 +126,10 @@ impl Core {
     pub(crate) fn refusal(&self, refusal: Refusal, what: &str) -> Error {
         match refusal {
             Refusal::Frame(error) => error,
-            Refusal::NotConnected => {
-                Error::new(ErrorKind::Disconnected, format!("{what} was not sent: the client is not connected"))
-            }
+            Refusal::NotConnected => Error::new(
+                ErrorKind::Disconnected,
+                format!("{what} was not sent: the client is not connected"),
+            ),
             Refusal::Busy => {
                 let text = format!("{what} was not sent: a logon or a reconnect is in progress");
                 Error::new(ErrorKind::RetryOperation, text)
@@ -138,7 +139,10 @@ impl Core {
             }
             Refusal::OutboxFull => Error::new(
                 ErrorKind::Connection,
-                format!("{what} was not sent: outbox full, {} bytes wait for the writer", self.config.outbox_limit),
+                format!(
+                    "{what} was not sent: outbox full, {} bytes wait for the writer",
+                    self.config.outbox_limit
+                ),
             ),
         }
     }
@@ -254,7 +258,8 @@ pub(crate) fn lost_while_waiting(cause: &Error) -> Error {
     if cause.is_disconnect() {
         return cause.clone();
     }
-    Error::new(ErrorKind::Disconnected, "the connection was lost while an answer was awaited").with_source(cause.clone())
+    Error::new(ErrorKind::Disconnected, "the connection was lost while an answer was awaited")
+        .with_source(cause.clone())
 }
 
 impl Threads {

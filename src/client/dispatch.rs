@@ -195,7 +195,8 @@ impl Dispatcher {
             message.deliver_to(target.recipient.0, target.recipient.1);
             // A handler before this one may have changed the routes.
             let current = self.targets.generation == Some(self.core.routes.generation());
-            let changed = if current { None } else { message.sub_id().and_then(|id| self.core.routes.sink(id)) };
+            let changed =
+                if current { None } else { message.sub_id().and_then(|id| self.core.routes.sink(id)) };
             match if current { target.sink.as_ref() } else { changed.as_ref() } {
                 Some(sink) => self.one(sink, message, clockwork),
                 None => self.last_chance(message, clockwork),
@@ -212,7 +213,9 @@ impl Dispatcher {
         let count = behind.iter().take_while(|entry| entry.is_record()).count();
         let end = index + 1 + count;
         // Rows of a query that was cancelled are normal, and nobody's.
-        let Some((sink, ..)) = message.query_id().and_then(|id| self.core.routes.query(id)) else { return end };
+        let Some((sink, ..)) = message.query_id().and_then(|id| self.core.routes.query(id)) else {
+            return end;
+        };
         match sink {
             Sink::Stream(queue) => {
                 let items = behind.iter().take(count).map(|entry| Item { entry: *entry, recipient: (0, 0) });
@@ -270,7 +273,8 @@ impl Dispatcher {
             self.call(&handler, message, Global::Ack.origin(), clockwork);
             taken = true;
         }
-        let delivery = ids.into_iter().flatten().find_map(|id| self.core.routes.acknowledge(id, ack, refused));
+        let delivery =
+            ids.into_iter().flatten().find_map(|id| self.core.routes.acknowledge(id, ack, refused));
         if let Some(delivery) = delivery {
             if let Some(sink) = &delivery.sink {
                 self.one(sink, message, clockwork);

@@ -119,7 +119,10 @@ pub(crate) fn send_only(core: &Core, command: &Command) -> Result<()> {
 fn check_replace(command: &Command) -> Result<()> {
     let replaces = text::has(command.options_text().unwrap_or_default(), "replace");
     if replaces && command.is_subscribe() && !command.has_own_sub_id() {
-        return Err(Error::new(ErrorKind::Usage, "the option `replace` needs the id of the subscription to replace"));
+        return Err(Error::new(
+            ErrorKind::Usage,
+            "the option `replace` needs the id of the subscription to replace",
+        ));
     }
     Ok(())
 }
@@ -256,12 +259,12 @@ fn take_back(core: &Core, command: &Command) {
 pub(crate) fn unanswered(core: &Core, mut command: Command) -> Result<()> {
     command.renew_id();
     let sender = || super::link::Sender { patient: false, ..core.sender(None) };
-    core.link
-        .publish(sender, |buffer| command.encode(AckType::NONE, buffer))
-        .map_err(|refusal| match core.refusal(refusal, command.command_type().name()) {
+    core.link.publish(sender, |buffer| command.encode(AckType::NONE, buffer)).map_err(|refusal| {
+        match core.refusal(refusal, command.command_type().name()) {
             error if error.kind() == ErrorKind::RetryOperation => ErrorKind::Disconnected.into(),
             error => error,
-        })
+        }
+    })
 }
 
 /// What a query's route waits for besides its `group_end`.

@@ -133,7 +133,12 @@ mod tests {
         let now = Instant::now();
         let mut off = Heartbeat::new(HeartbeatSetting::default(), now);
         let later = now + 100 * SECOND;
-        assert!(!off.beat_is_due(later) && !off.answer(later) && !off.is_silent(later) && !off.is_slow(100 * SECOND));
+        assert!(
+            !off.beat_is_due(later)
+                && !off.answer(later)
+                && !off.is_silent(later)
+                && !off.is_slow(100 * SECOND)
+        );
         off.set(HeartbeatSetting { interval: SECOND, timeout: SECOND }, later);
         assert!(off.is_on() && !off.is_silent(later) && off.is_slow(SECOND));
     }

@@ -184,7 +184,11 @@ impl Link {
     ///
     /// Waits as [`Link::publish`] does. A frame whose write failed is sent again on the next connection, unless the
     /// loss was reported to its waiter meanwhile.
-    pub(crate) fn send(self: &Arc<Self>, sender: &Sender, outgoing: &mut dyn Outgoing) -> Result<(), Refusal> {
+    pub(crate) fn send(
+        self: &Arc<Self>,
+        sender: &Sender,
+        outgoing: &mut dyn Outgoing,
+    ) -> Result<(), Refusal> {
         let mut state = self.state.lock();
         loop {
             if state.gate != Gate::Open || state.front.len() > ROOM {

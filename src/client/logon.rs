@@ -164,7 +164,10 @@ impl<'a> Exchange<'a> {
         reply.wait(self.deadline).unwrap_or_else(|| {
             self.core.acks.lock().cancel(&self.id);
             let limit = self.logon.timeout.unwrap_or_default();
-            Err(Error::new(ErrorKind::TimedOut, format!("the server did not answer the logon within {limit:?}")))
+            Err(Error::new(
+                ErrorKind::TimedOut,
+                format!("the server did not answer the logon within {limit:?}"),
+            ))
         })
     }
 
@@ -190,7 +193,8 @@ fn authenticate<T>(call: impl FnOnce() -> Result<T>) -> Result<T> {
     });
     let outcome = panicked.map_err(|failure| failure.error).and(outcome);
     outcome.map_err(|cause: Error| {
-        let kind = if cause.kind() == ErrorKind::HandlerPanicked { ErrorKind::Authentication } else { cause.kind() };
+        let kind =
+            if cause.kind() == ErrorKind::HandlerPanicked { ErrorKind::Authentication } else { cause.kind() };
         Error::new(kind, "the authenticator failed").with_source(cause)
     })
 }

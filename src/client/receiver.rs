@@ -46,7 +46,8 @@ pub(crate) fn run(core: &Arc<Core>, transport: &dyn Transport, stops: u64) -> Op
                     return None;
                 }
                 if let Some(error) = walk.error {
-                    let error = Error::new(ErrorKind::Stream, format!("invalid bytes from the server: {error}"));
+                    let error =
+                        Error::new(ErrorKind::Stream, format!("invalid bytes from the server: {error}"));
                     core.report(error.clone(), Origin::Connection);
                     return Some(error);
                 }
@@ -60,7 +61,9 @@ pub(crate) fn run(core: &Arc<Core>, transport: &dyn Transport, stops: u64) -> Op
                 }
             }
             Err(error) => {
-                return Some(Error::new(ErrorKind::Disconnected, "the connection was lost").with_source(error));
+                return Some(
+                    Error::new(ErrorKind::Disconnected, "the connection was lost").with_source(error),
+                );
             }
         }
         clockwork.beat_if_due();

@@ -112,7 +112,8 @@ fn finish(core: &Core, me: ThreadKey, cause: &Error, outcome: Result<(), Failure
         core.link.down(me);
     }
     if let Err(failure) = outcome {
-        core.registry.report(failure.about("the disconnect handler failed").unhandled(Origin::DisconnectHandler));
+        core.registry
+            .report(failure.about("the disconnect handler failed").unhandled(Origin::DisconnectHandler));
     }
     if repaired || core.session.lock().closing {
         return;

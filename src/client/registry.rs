@@ -132,9 +132,10 @@ impl Registry {
     /// Adds a listener; one that is in the list already, as a clone of the same `Arc`, keeps its place and its id.
     pub(crate) fn add_state_listener(&self, listener: Arc<dyn ConnectionStateListener>) -> ListenerId {
         let mut callbacks = self.callbacks.lock();
-        let same = |known: &Arc<dyn ConnectionStateListener>| {
-            listener.identity().is_some() && known.identity() == listener.identity()
-        };
+        // Of the listener inside, which may be an `Arc` itself.
+        let identity = (*listener).identity();
+        let same =
+            |known: &Arc<dyn ConnectionStateListener>| identity.is_some() && (**known).identity() == identity;
         if let Some((id, _)) = callbacks.states.iter().find(|(_, known)| same(known)) {
             return *id;
         }
@@ -337,7 +338,8 @@ mod tests {
         registry.announce(1, ConnectionState::Connected, || true);
         registry.announce(1, ConnectionState::Disconnected, || true);
         assert_eq!(count.load(Ordering::Relaxed), 2);
-        let expected = (Origin::ConnectionStateListener, ErrorKind::HandlerPanicked, "listener one".to_owned());
+        let expected =
+            (Origin::ConnectionStateListener, ErrorKind::HandlerPanicked, "listener one".to_owned());
         assert_eq!(*reports.lock(), [expected.clone(), expected]);
     }
 

@@ -52,9 +52,8 @@ impl<S: Clone> RouteTable<S> {
     /// Enters a route. A subscription takes the place of anything but a subscription; under the id of a subscription the
     /// existing route stays, which is what replacing one relies on (M-3). True if the new route was entered.
     pub(crate) fn insert(&mut self, id: &str, route: Route<S>) -> bool {
-        let stays = |old: &Route<S>| {
-            old.kind == RouteKind::Subscription || route.kind != RouteKind::Subscription
-        };
+        let stays =
+            |old: &Route<S>| old.kind == RouteKind::Subscription || route.kind != RouteKind::Subscription;
         if self.routes.get(id).is_some_and(stays) {
             return false;
         }
@@ -135,7 +134,9 @@ mod tests {
     fn a_subscription_keeps_its_route_and_takes_the_place_of_others() {
         let mut routes = table("a", route(RouteKind::Query, "", AckType::COMPLETED));
         assert!(!routes.insert("a", route(RouteKind::Query, "", AckType::NONE)));
-        assert!(routes.insert("a", Route { sink: "new", ..route(RouteKind::Subscription, "", AckType::NONE) }));
+        assert!(
+            routes.insert("a", Route { sink: "new", ..route(RouteKind::Subscription, "", AckType::NONE) })
+        );
         assert!(!routes.insert("a", route(RouteKind::Subscription, "", AckType::NONE)));
         assert_eq!(routes.get("a").map(|r| r.sink), Some("new"));
     }
@@ -163,7 +164,8 @@ mod tests {
 
     #[test]
     fn a_subscription_route_outlives_every_ack() {
-        let mut routes = table("s", route(RouteKind::Subscription, "processed,completed", AckType::COMPLETED));
+        let mut routes =
+            table("s", route(RouteKind::Subscription, "processed,completed", AckType::COMPLETED));
         assert!(routes.acknowledge("s", AckType::COMPLETED, false).unwrap().ended.is_none());
         assert_eq!(routes.group_end("s"), None);
         assert!(routes.contains("s"));

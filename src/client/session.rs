@@ -181,7 +181,14 @@ mod tests {
         );
         assert_eq!(String::from_utf8(out[4..].to_vec()).unwrap(), expected);
 
-        let bare = LogonFrame { user: "", password: "", message_type: "", correlation_data: "", options: "", ..full };
+        let bare = LogonFrame {
+            user: "",
+            password: "",
+            message_type: "",
+            correlation_data: "",
+            options: "",
+            ..full
+        };
         let mut out = Vec::new();
         bare.encode(&mut out).unwrap();
         let text = String::from_utf8(out[4..].to_vec()).unwrap();
@@ -194,7 +201,10 @@ mod tests {
         let info = ServerInfo::of(&ack(
             r#"{"c":"ack","cid":"auto0","s":5,"bm":"10357694053628526720|42|","a":"processed","status":"success","version":"5.3.5.1","opts":"a=b,connection_name=c-7"}"#,
         ));
-        assert_eq!((info.name_hash.as_str(), info.name_hash_value), ("10357694053628526720", 10_357_694_053_628_526_720));
+        assert_eq!(
+            (info.name_hash.as_str(), info.name_hash_value),
+            ("10357694053628526720", 10_357_694_053_628_526_720)
+        );
         assert_eq!((info.last_sequence, info.connection_name.as_str()), (42, "c-7"));
         let without = ServerInfo::of(&ack(r#"{"c":"ack","s":5,"a":"processed","status":"success"}"#));
         assert_eq!((without.last_sequence, without.name_hash.as_str()), (5, ""));

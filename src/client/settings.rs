@@ -73,7 +73,10 @@ impl Client {
     /// list already is not added again.
     ///
     /// See [`ConnectionStateListener`].
-    pub fn add_connection_state_listener(&self, listener: impl ConnectionStateListener + 'static) -> ListenerId {
+    pub fn add_connection_state_listener(
+        &self,
+        listener: impl ConnectionStateListener + 'static,
+    ) -> ListenerId {
         self.core().registry.add_state_listener(Arc::new(listener))
     }
 

@@ -39,7 +39,9 @@ pub(crate) fn execute(core: &Arc<Core>, command: Command) -> Result<MessageStrea
 /// The stream that a subscription is to be replaced on.
 fn existing(core: &Core, command: &Command) -> Result<Option<Arc<Lease>>> {
     let replaces = text::has(command.options_text().unwrap_or_default(), "replace");
-    let Some(id) = command.sub_id_text().filter(|_| replaces && command.is_subscribe()) else { return Ok(None) };
+    let Some(id) = command.sub_id_text().filter(|_| replaces && command.is_subscribe()) else {
+        return Ok(None);
+    };
     match core.routes.sink(id) {
         None => Ok(None),
         Some(Sink::Stream(queue)) => Ok(queue.lease()),

@@ -307,7 +307,12 @@ impl Client {
     /// # Errors
     ///
     /// As for [`execute`](Client::execute).
-    pub fn sow_async(&self, topic: &str, filter: &str, handler: impl MessageHandler + 'static) -> Result<String> {
+    pub fn sow_async(
+        &self,
+        topic: &str,
+        filter: &str,
+        handler: impl MessageHandler + 'static,
+    ) -> Result<String> {
         let wanted = Wanted::default().with_end_of_query();
         place_with_handler(self.core(), query(Command::sow(topic), filter), handler, wanted)
     }
@@ -410,7 +415,11 @@ impl Client {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn sow_delete_async(&self, command: Command, handler: impl MessageHandler + 'static) -> Result<String> {
+    pub fn sow_delete_async(
+        &self,
+        command: Command,
+        handler: impl MessageHandler + 'static,
+    ) -> Result<String> {
         let command = command.with_result_ids().add_ack_type(AckType::STATS);
         place_with_handler(self.core(), command, handler, Wanted::default())
     }
@@ -476,7 +485,8 @@ fn publish_with(
     data: &[u8],
     options: &PublishOptions,
 ) -> Result<u64> {
-    let texts = [("topic", topic), ("correlation id", &options.correlation_id), ("SOW key", &options.sow_key)];
+    let texts =
+        [("topic", topic), ("correlation id", &options.correlation_id), ("SOW key", &options.sow_key)];
     texts.iter().try_for_each(|(what, text)| check_text(what, text))?;
     let encode = |buffer: &mut Vec<u8>| {
         let mut frame = FrameWriter::new(buffer, kind);

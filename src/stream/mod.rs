@@ -7,8 +7,8 @@ use std::fmt;
 use std::sync::{Arc, LazyLock, Weak};
 use std::time::{Duration, Instant};
 
-pub(crate) use queue::{Depth, End, Item, StreamQueue};
 use queue::{Batch, Taken};
+pub(crate) use queue::{Depth, End, Item, StreamQueue};
 
 use crate::client::Core;
 use crate::error::{Error, ErrorKind, Result};
@@ -268,7 +268,8 @@ impl fmt::Debug for MessageStream {
 /// Refuses a bound that nothing could pass.
 pub(crate) fn checked_depth(messages: usize, bytes: usize) -> Result<Depth> {
     if messages == 0 || bytes == 0 {
-        let text = format!("a stream of at most {messages} messages and {bytes} bytes could not hold a message");
+        let text =
+            format!("a stream of at most {messages} messages and {bytes} bytes could not hold a message");
         return Err(Error::new(ErrorKind::Usage, text));
     }
     Ok(Depth { messages, bytes })

@@ -410,7 +410,9 @@ mod tests {
         queue.offer(&block, &mut items);
         queue.finish(End::Failed(ErrorKind::Disconnected.into()));
         queue.finish(End::Complete);
-        let Taken::Batch(_) = queue.take(Batch::default(), None) else { panic!("the queued message comes first") };
+        let Taken::Batch(_) = queue.take(Batch::default(), None) else {
+            panic!("the queued message comes first")
+        };
         let Taken::Failed(error) = queue.take(Batch::default(), None) else { panic!("then the failure") };
         assert!(error.is_disconnect());
         assert!(matches!(queue.take(Batch::default(), None), Taken::Ended));

@@ -16,7 +16,7 @@ use super::session::SessionId;
 use super::socket::Socket;
 use crate::message::Message;
 use crate::wire::Block;
-use crate::wire::grammar::HeaderScan;
+use crate::wire::block::HeaderReader;
 
 /// What the rest of the server knows of a connection: where to put frames, and how to end it.
 #[derive(Debug)]
@@ -125,7 +125,7 @@ impl Connection {
     /// Reads until the end of the stream, or until a command ends the conversation.
     fn read(&self, hub: &Hub) -> Flow {
         let mut block = Block::with_capacity(READ_SIZE);
-        let mut scan = HeaderScan::default();
+        let mut scan = HeaderReader::default();
         let (mut filled, mut wanted) = (0, 0);
         loop {
             if filled == block.capacity() {

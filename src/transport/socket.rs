@@ -144,10 +144,12 @@ mod tests {
     fn a_shutdown_wakes_the_reader_and_fails_the_writer_without_a_signal() {
         let (transport, _peer) = pair();
         std::thread::scope(|scope| {
-            let reader = scope.spawn(|| loop {
-                match transport.read(&mut [0; 8]) {
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                    outcome => return outcome,
+            let reader = scope.spawn(|| {
+                loop {
+                    match transport.read(&mut [0; 8]) {
+                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                        outcome => return outcome,
+                    }
                 }
             });
             transport.shutdown();

@@ -19,7 +19,9 @@ pub(super) fn connect(uri: &Uri) -> Result<Arc<dyn Transport>> {
     let mut last = None;
     for address in addresses(uri)? {
         match attempt(address, options, deadline) {
-            Ok(socket) => return adopt(socket, options).map_err(|e| failure(uri, "the socket cannot be used", e)),
+            Ok(socket) => {
+                return adopt(socket, options).map_err(|e| failure(uri, "the socket cannot be used", e));
+            }
             Err(error) => {
                 log::debug!(target: "amps::net", "{address} does not answer: {error:?}");
                 last = Some((address, error));
@@ -71,7 +73,8 @@ impl Cause {
         let error = match self {
             Cause::Socket(what, source) => return failure(uri, what, source),
             Cause::Connect(source) => {
-                Error::new(ErrorKind::ConnectionRefused, format!("cannot connect to {address}")).with_source(source)
+                Error::new(ErrorKind::ConnectionRefused, format!("cannot connect to {address}"))
+                    .with_source(source)
             }
             Cause::TimedOut => {
                 Error::new(ErrorKind::Connection, format!("connecting to {address} took longer than allowed"))
@@ -82,10 +85,16 @@ impl Cause {
 }
 
 fn failure(uri: &Uri, what: &str, source: io::Error) -> Error {
-    Error::new(ErrorKind::Connection, format!("{what} for {uri}")).with_source(source).with_uri(&uri.to_string())
+    Error::new(ErrorKind::Connection, format!("{what} for {uri}"))
+        .with_source(source)
+        .with_uri(&uri.to_string())
 }
 
-fn attempt(address: SocketAddr, options: &TransportOptions, deadline: Option<Instant>) -> Result<Socket, Cause> {
+fn attempt(
+    address: SocketAddr,
+    options: &TransportOptions,
+    deadline: Option<Instant>,
+) -> Result<Socket, Cause> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))
         .map_err(|e| Cause::Socket("no socket", e))?;
     apply(&socket, options)?;
@@ -143,7 +152,8 @@ mod tests {
     fn connected(options: &str) -> (Socket, TcpListener) {
         let (listener, address) = listener("127.0.0.1:0");
         let uri = Uri::parse(&format!("tcp://{address}/amps/json?{options}")).unwrap();
-        let socket = attempt(address, uri.options(), None).unwrap_or_else(|cause| panic!("{options}: {cause:?}"));
+        let socket =
+            attempt(address, uri.options(), None).unwrap_or_else(|cause| panic!("{options}: {cause:?}"));
         (socket, listener)
     }
 

@@ -15,7 +15,9 @@ pub(super) fn connect(uri: &Uri) -> Result<Arc<dyn Transport>> {
     let options = uri.options();
     let path = options.path.as_deref().unwrap_or_else(|| std::path::Path::new(""));
     let error = |kind, what: &str, source: io::Error| {
-        Error::new(kind, format!("{what} `{}`", path.display())).with_source(source).with_uri(&uri.to_string())
+        Error::new(kind, format!("{what} `{}`", path.display()))
+            .with_source(source)
+            .with_uri(&uri.to_string())
     };
     let broken = |source| error(ErrorKind::Connection, "the socket cannot be used for", source);
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None).map_err(broken)?;
@@ -67,7 +69,8 @@ mod tests {
         let folder = Folder::new("unix-options");
         let file = folder.0.join("s");
         let listener = UnixListener::bind(&file).unwrap();
-        let text = format!("unix://localhost:0/amps/json?path={}&unix_linger=3&unix_sndbuf=40000", file.display());
+        let text =
+            format!("unix://localhost:0/amps/json?path={}&unix_linger=3&unix_sndbuf=40000", file.display());
         let uri = Uri::parse(&text).unwrap();
         let transport = connect(&uri).unwrap();
         let (mut peer, _) = listener.accept().unwrap();
