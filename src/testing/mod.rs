@@ -1,6 +1,8 @@
 //! An AMPS-speaking server inside the process.
 
 mod filter;
+#[cfg(test)]
+mod garbage;
 mod order;
 mod pattern;
 mod payload;
