@@ -365,10 +365,16 @@ impl Door {
             Door::Tcp(listener) => {
                 let (stream, _) = listener.accept()?;
                 stream.set_nodelay(true)?;
+                // Where accepted sockets inherit the time-out of their listener.
+                stream.set_read_timeout(None)?;
                 Ok(Socket::Tcp(stream))
             }
             #[cfg(unix)]
-            Door::Unix(listener) => Ok(Socket::Unix(listener.accept()?.0)),
+            Door::Unix(listener) => {
+                let (stream, _) = listener.accept()?;
+                stream.set_read_timeout(None)?;
+                Ok(Socket::Unix(stream))
+            }
         }
     }
 
