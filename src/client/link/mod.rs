@@ -11,6 +11,8 @@
 //!
 //! The link also is the gate: while a logon or a repair holds it, everybody else waits here.
 
+mod flusher;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -29,11 +31,6 @@ const ROOM: usize = 1 << 20;
 const KEPT: usize = 256 << 10;
 /// A writer that finds new frames behind it so often in a row leaves them to the flusher.
 const ROUNDS: u32 = 3;
-/// The flusher looks at the outbox so often during a burst.
-const TICK: Duration = Duration::from_micros(50);
-/// So many ticks without a frame end a burst.
-const IDLE_TICKS: u32 = 4;
-
 /// Who may send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Gate {
@@ -358,19 +355,6 @@ impl Link {
         self.state.lock().version
     }
 
-    /// Ends the flusher, if it ever started, and waits for it for at most `limit`.
-    pub(crate) fn stop_flusher(&self, limit: Option<Duration>) {
-        let flusher = {
-            let mut state = self.state.lock();
-            state.stop_flusher = true;
-            self.work.notify_all();
-            state.flusher.take()
-        };
-        if let Some(flusher) = flusher {
-            drop(flusher.wait(limit));
-        }
-    }
-
     /// Waits until the sender may send, or says why it may not.
     #[cold]
     fn admit<'a>(&self, mut state: Guard<'a>, sender: &Sender) -> Result<(Guard<'a>, Place), Refusal> {
@@ -465,59 +449,6 @@ impl Link {
         }
         Ok(())
     }
-
-    /// Starts the flusher if it does not run yet, and wakes it.
-    fn wake_flusher(self: &Arc<Self>, state: &mut State) {
-        if state.flusher.is_none() {
-            state.stop_flusher = false;
-            let link = Arc::clone(self);
-            match Worker::spawn(self.flusher_name.clone(), move || link.run_flusher()) {
-                Ok(worker) => state.flusher = Some(worker),
-                // Without a thread to come back for them, frames must not be held.
-                Err(error) => {
-                    log::warn!(target: "amps::net", "cannot start {}: {error}", self.flusher_name);
-                    state.burst.end();
-                }
-            }
-        }
-        self.work.notify_one();
-    }
-
-    /// The flusher: writes what the callers of a burst left behind. Parked while there is no burst.
-    fn run_flusher(self: &Arc<Self>) {
-        let mut idle = 0;
-        loop {
-            let mut state = self.state.lock();
-            while !state.stop_flusher && !state.wants_flusher() && !state.burst.is_active() {
-                idle = 0;
-                self.work.wait(&mut state);
-            }
-            if state.stop_flusher {
-                return;
-            }
-            if !state.wants_flusher() {
-                let seen = state.writes;
-                self.work.wait_for(&mut state, TICK);
-                if !state.wants_flusher() {
-                    if state.writing || state.writes != seen {
-                        idle = 0;
-                        continue;
-                    }
-                    if state.front.is_empty() {
-                        idle += 1;
-                        if idle >= IDLE_TICKS {
-                            state.burst.end();
-                        }
-                        continue;
-                    }
-                }
-            }
-            idle = 0;
-            if let Err(transport) = self.write(state, Effort::Blocking) {
-                transport.shutdown();
-            }
-        }
-    }
 }
 
 /// What the loss of a connection means for the thread that noticed it.
@@ -569,11 +500,6 @@ impl Effort {
 }
 
 impl State {
-    /// Somebody waits for what is queued, and nobody is writing it.
-    fn wants_flusher(&self) -> bool {
-        self.flush && !self.writing && !self.front.is_empty()
-    }
-
     /// Forgets everything that concerns one connection.
     fn reset(&mut self) {
         let dropped = self.front.len() + self.deferred.len();
@@ -611,3 +537,6 @@ impl State {
         self.back = if buffer.capacity() > KEPT { Vec::new() } else { buffer };
     }
 }
+
+#[cfg(test)]
+mod tests;
