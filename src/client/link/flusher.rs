@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Effort, Link, State};
+use super::{Effort, Gate, Link, State};
 use crate::client::worker::Worker;
 
 /// The flusher looks at the outbox so often during a burst.
@@ -63,6 +63,10 @@ impl Link {
                 }
             }
             idle = 0;
+            let Some(state) = self.catch_up(state) else { continue };
+            if state.front.is_empty() || state.writing {
+                continue;
+            }
             if let Err(transport) = self.write(state, Effort::Blocking) {
                 transport.shutdown();
             }
@@ -84,8 +88,9 @@ impl Link {
 }
 
 impl State {
-    /// Somebody waits for what is queued, and nobody is writing it.
+    /// Somebody waits for what is queued or stored, and nobody is at it.
     fn wants_flusher(&self) -> bool {
-        self.flush && !self.writing && !self.front.is_empty()
+        let behind = self.gate == Gate::Open && self.sequences.are_behind();
+        !self.writing && (behind || (self.flush && !self.front.is_empty()))
     }
 }

@@ -12,12 +12,16 @@
 //! The link also is the gate: while a logon or a repair holds it, everybody else waits here.
 
 mod flusher;
+mod sequenced;
+
+pub(crate) use sequenced::StoredFrames;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
+use self::sequenced::Sequences;
 use super::burst::{Burst, Verdict};
 use super::context::ThreadKey;
 use super::tap::Tap;
@@ -90,6 +94,8 @@ pub(crate) struct Link {
     tap: Tap,
     flusher_name: String,
     outbox_limit: usize,
+    /// Where frames come from that were stored and not sent yet.
+    stored_frames: Option<Box<dyn StoredFrames>>,
 }
 
 #[derive(Debug)]
@@ -112,6 +118,7 @@ struct State {
     writes: u64,
     flusher: Option<Worker>,
     stop_flusher: bool,
+    sequences: Sequences,
 }
 
 /// How much a writer may do.
@@ -126,7 +133,11 @@ enum Effort {
 type Guard<'a> = MutexGuard<'a, State>;
 
 impl Link {
-    pub(crate) fn new(client_name: &str, outbox_limit: usize) -> Link {
+    pub(crate) fn new(
+        client_name: &str,
+        outbox_limit: usize,
+        stored_frames: Option<Box<dyn StoredFrames>>,
+    ) -> Link {
         let state = State {
             gate: Gate::Down,
             version: 0,
@@ -141,6 +152,7 @@ impl Link {
             writes: 0,
             flusher: None,
             stop_flusher: false,
+            sequences: Sequences::default(),
         };
         Link {
             state: Mutex::new(state),
@@ -149,6 +161,7 @@ impl Link {
             tap: Tap::default(),
             flusher_name: format!("amps-tx-{client_name}"),
             outbox_limit,
+            stored_frames,
         }
     }
 
@@ -262,12 +275,17 @@ impl Link {
     /// The holder opens the gate to everybody; frames queued meanwhile go out first. False if there is no connection any
     /// more, which is the end of everybody's hope.
     pub(crate) fn open(self: &Arc<Self>, holder: ThreadKey) -> bool {
-        let mut state = self.state.lock();
+        let state = self.state.lock();
         if state.gate != Gate::Held(holder) || state.transport.is_none() {
             drop(state);
             self.down(holder);
             return false;
         }
+        // What was stored meanwhile goes first, and nothing can slip in between it and the opening.
+        let Some(mut state) = self.catch_up(state) else {
+            self.down(holder);
+            return false;
+        };
         state.gate = Gate::Open;
         self.changed.notify_all();
         let deferred = std::mem::take(&mut state.deferred);
@@ -499,6 +517,12 @@ impl Effort {
     }
 }
 
+impl std::fmt::Debug for dyn StoredFrames {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("StoredFrames")
+    }
+}
+
 impl State {
     /// Forgets everything that concerns one connection.
     fn reset(&mut self) {
@@ -513,6 +537,7 @@ impl State {
         self.writing = false;
         self.flush = false;
         self.burst = Burst::default();
+        self.sequences.reset();
     }
 
     /// A write failed: nothing more leaves over this connection.

@@ -74,7 +74,7 @@ fn never_waiting() -> Sender {
 
 /// A link that is open over this wire.
 fn open_link(wire: &Arc<Wire>) -> Arc<Link> {
-    let link = Arc::new(Link::new("test", 1 << 20));
+    let link = Arc::new(Link::new("test", 1 << 20, None));
     let me = ThreadKey::current();
     link.install(Arc::clone(wire) as Arc<dyn Transport>, me);
     assert!(link.open(me));
@@ -180,7 +180,7 @@ fn while_one_thread_writes_the_frames_of_others_collect_and_follow() {
 
 #[test]
 fn without_a_connection_nothing_is_sent() {
-    let link = Arc::new(Link::new("test", 1 << 20));
+    let link = Arc::new(Link::new("test", 1 << 20, None));
     assert!(matches!(put(&link, sender, "x"), Err(Refusal::NotConnected)));
     assert!(matches!(link.send(&sender(), &mut Followed::default()), Err(Refusal::NotConnected)));
 }
