@@ -1,5 +1,6 @@
 //! The subscriptions of one instance, found by connection and id or by the topic of a message.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
@@ -133,12 +134,10 @@ impl Subscriptions {
     fn take(&mut self, number: u64) -> Option<Subscription> {
         let subscription = self.all.remove(&number)?;
         self.patterns.remove(&number);
-        if let Some(place) = subscription.literal() {
-            if let Some(numbers) = self.literals.get_mut(&place) {
-                numbers.remove(&number);
-                if numbers.is_empty() {
-                    self.literals.remove(&place);
-                }
+        if let Some(Entry::Occupied(mut place)) = subscription.literal().map(|p| self.literals.entry(p)) {
+            place.get_mut().remove(&number);
+            if place.get().is_empty() {
+                place.remove();
             }
         }
         Some(subscription)
