@@ -9,8 +9,11 @@ use support::RawClient;
 
 fn server() -> (Server, Clock) {
     let clock = Clock::manual();
-    let server =
-        Server::builder().topic(Topic::sow("orders").key("/id")).clock(clock.clone()).start().unwrap();
+    let server = Server::builder()
+        .topic(Topic::sow("orders").key("/id"))
+        .clock(clock.clone())
+        .start()
+        .expect("a server");
     (server, clock)
 }
 
@@ -22,7 +25,7 @@ fn subscribe(server: &Server, command: &str, topic: &str, options: &str) -> RawC
 }
 
 fn advance(clock: &Clock, millis: u64) {
-    clock.advance(Duration::from_millis(millis)).unwrap();
+    clock.advance(Duration::from_millis(millis)).expect("a manual clock");
 }
 
 /// B-11: the interval starts with the first message, and at its end the newest is sent.

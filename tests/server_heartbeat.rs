@@ -12,7 +12,7 @@ const HEARTBEAT: &str = r#"{"c":"heartbeat"}"#;
 
 fn server() -> (Server, Clock, RawClient) {
     let clock = Clock::manual();
-    let server = Server::builder().clock(clock.clone()).start().unwrap();
+    let server = Server::builder().clock(clock.clone()).start().expect("a server");
     let client = RawClient::log_on(&server, "c");
     (server, clock, client)
 }
