@@ -507,6 +507,26 @@ fn closures_of_the_test_run_within_a_script_and_their_failures_are_its_failures(
 }
 
 #[test]
+fn a_closure_that_never_ends_does_not_hold_up_the_test() {
+    let (end, until_then) = std::sync::mpsc::channel::<()>();
+    let until_then = std::sync::Mutex::new(until_then);
+    let peer = impatient()
+        .connection(|c| {
+            c.perform(move |_| {
+                // Ends when the test is over.
+                let _ = until_then.lock().expect("nobody else").recv();
+                Ok(())
+            })
+        })
+        .start()
+        .unwrap();
+    let _client = RawClient::connect(&peer);
+    let error = peer.finish().expect_err("it does not end");
+    assert!(error.to_string().starts_with("a script does not end; nothing was received"), "{error}");
+    drop(end);
+}
+
+#[test]
 fn every_step_has_the_time_out_that_was_set_last() {
     let peer = ScriptedPeer::builder()
         .connection(|c| c.timeout(Duration::from_millis(30)).expect("flush"))
@@ -559,5 +579,16 @@ fn a_unix_socket_works_like_a_port() {
     client.read_to_end(&mut received).unwrap();
     assert_eq!(received[4..], *br#"{"c":"ack","cid":"1","a":"processed","status":"success"}"#);
     peer.finish().unwrap();
+    assert!(!path.exists() && !path.parent().unwrap().exists());
+}
+
+#[cfg(unix)]
+#[test]
+fn a_unix_socket_goes_with_its_peer_even_if_a_connection_is_still_held() {
+    let peer = ScriptedPeer::builder().unix().start().unwrap();
+    let path = peer.path().unwrap().to_owned();
+    let _client = std::os::unix::net::UnixStream::connect(&path).unwrap();
+    let _connection = peer.accept(SOON).unwrap();
+    drop(peer);
     assert!(!path.exists() && !path.parent().unwrap().exists());
 }

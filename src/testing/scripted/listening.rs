@@ -23,6 +23,10 @@ pub(super) struct Scripts {
 }
 
 impl Scripts {
+    pub(super) fn all(&self) -> impl Iterator<Item = &ConnectionScript> {
+        self.listed.iter().chain(&self.otherwise)
+    }
+
     fn of(&self, number: usize) -> Option<&ConnectionScript> {
         self.listed.get(number - 1).or(self.otherwise.as_ref())
     }
