@@ -47,7 +47,7 @@ impl ScriptedPeerBuilder {
         mut self,
         script: impl FnOnce(ConnectionScript) -> ConnectionScript,
     ) -> ScriptedPeerBuilder {
-        self.scripts.listed.push(script(ConnectionScript::default()));
+        self.scripts.listed.push(Arc::new(script(ConnectionScript::default())));
         self
     }
 
@@ -57,7 +57,7 @@ impl ScriptedPeerBuilder {
         mut self,
         script: impl FnOnce(ConnectionScript) -> ConnectionScript,
     ) -> ScriptedPeerBuilder {
-        self.scripts.otherwise = Some(script(ConnectionScript::default()));
+        self.scripts.otherwise = Some(Arc::new(script(ConnectionScript::default())));
         self
     }
 

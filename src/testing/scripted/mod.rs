@@ -306,7 +306,7 @@ impl ScriptedPeer {
                 return Err(self.unfinished("a script does not end"));
             }
             // The steps that run have deadlines of their own.
-            patience = self.longest_step.saturating_add(Duration::from_secs(1));
+            patience = self.longest_step.saturating_add(Duration::from_secs(2));
         }
     }
 
