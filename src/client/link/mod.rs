@@ -74,6 +74,8 @@ pub(crate) trait Outgoing {
 pub(crate) enum Refusal {
     /// No connection, and none that the caller could wait for.
     NotConnected,
+    /// The caller has waited for a connection that did not come back.
+    GivenUp,
     /// Somebody logs on or repairs, and the caller does not wait.
     Busy,
     TimedOut,
@@ -298,6 +300,14 @@ impl Link {
         true
     }
 
+    /// Somebody repairs what could not be repaired before: everybody else waits.
+    pub(crate) fn hold(&self, by: ThreadKey) {
+        let mut state = self.state.lock();
+        if state.gate == Gate::Down {
+            state.gate = Gate::Held(by);
+        }
+    }
+
     /// Waits until the sender may send, and closes the gate to everybody else.
     pub(crate) fn acquire(&self, sender: &Sender) -> Result<Hold, Refusal> {
         let (mut state, _) = self.admit(self.state.lock(), sender)?;
@@ -334,10 +344,19 @@ impl Link {
 
     /// Ends the connection, whoever has it. Returns what is to be shut down.
     pub(crate) fn close(&self) -> Option<Arc<dyn Transport>> {
+        self.end(Gate::Down)
+    }
+
+    /// The holder ends the connection and goes on trying: everybody else waits.
+    pub(crate) fn discard(&self, holder: ThreadKey) -> Option<Arc<dyn Transport>> {
+        self.end(Gate::Held(holder))
+    }
+
+    fn end(&self, gate: Gate) -> Option<Arc<dyn Transport>> {
         let mut state = self.state.lock();
         let transport = state.transport.take();
         state.reset();
-        state.gate = Gate::Down;
+        state.gate = gate;
         self.changed.notify_all();
         transport
     }
@@ -376,11 +395,13 @@ impl Link {
     /// Waits until the sender may send, or says why it may not.
     #[cold]
     fn admit<'a>(&self, mut state: Guard<'a>, sender: &Sender) -> Result<(Guard<'a>, Place), Refusal> {
+        let mut waited = false;
         loop {
             let mine = match state.gate {
                 Gate::Open => true,
                 Gate::Held(by) => by == sender.thread,
                 Gate::Lost => false,
+                Gate::Down if waited => return Err(Refusal::GivenUp),
                 Gate::Down => return Err(Refusal::NotConnected),
             };
             if mine && state.transport.is_none() {
@@ -393,8 +414,10 @@ impl Link {
                 return self.admit_at_once(state, mine);
             }
             if !mine && !sender.patient {
-                return Err(Refusal::Busy);
+                let is_up = state.transport.is_some() && state.gate != Gate::Lost;
+                return Err(if is_up { Refusal::Busy } else { Refusal::NotConnected });
             }
+            waited = true;
             match sender.deadline {
                 None => self.changed.wait(&mut state),
                 Some(deadline) => {
