@@ -7,4 +7,4 @@ mod linked;
 mod raw_client;
 
 pub(crate) use linked::{Linked, SOON};
-pub use raw_client::RawClient;
+pub(crate) use raw_client::RawClient;
