@@ -282,6 +282,7 @@ impl Dispatcher {
             }
             if let Some(sink) = &delivery.ended {
                 self.end(sink, message.block(), clockwork);
+                taken = true;
             }
         }
         if !taken {
@@ -290,16 +291,18 @@ impl Dispatcher {
         index + 1
     }
 
-    /// Wakes the caller who waits for this acknowledgement, if there is one.
+    /// Wakes the caller who waits for this acknowledgement. True if it answers a command that somebody waits for, also if
+    /// the wait goes on: it was asked for by the library, and is nobody else's.
     fn complete(&self, message: &Message, ack: AckType, refused: bool) -> bool {
-        let waiter = message.command_id().and_then(|id| self.core.acks.lock().complete(id, ack, refused));
-        match waiter {
-            Some(waiter) => {
-                waiter.fulfil(Ok(message.detach()));
-                true
-            }
-            None => false,
+        let Some(id) = message.command_id() else { return false };
+        let (waited_for, waiter) = {
+            let mut acks = self.core.acks.lock();
+            (acks.is_waiting(id), acks.complete(id, ack, refused))
+        };
+        if let Some(waiter) = waiter {
+            waiter.fulfil(Ok(message.detach()));
         }
+        waited_for
     }
 
     fn heartbeat(&mut self, message: &Message, index: Index, clockwork: &mut Clockwork) -> Index {
