@@ -11,13 +11,20 @@
 //!
 //! The link also is the gate: while a logon or a repair holds it, everybody else waits here.
 
+mod flusher;
+mod sequenced;
+
+pub(crate) use sequenced::StoredFrames;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
+use self::sequenced::Sequences;
 use super::burst::{Burst, Verdict};
 use super::context::ThreadKey;
+use super::tap::Tap;
 use super::worker::Worker;
 use crate::error::{Error, Result};
 use crate::transport::Transport;
@@ -28,11 +35,6 @@ const ROOM: usize = 1 << 20;
 const KEPT: usize = 256 << 10;
 /// A writer that finds new frames behind it so often in a row leaves them to the flusher.
 const ROUNDS: u32 = 3;
-/// The flusher looks at the outbox so often during a burst.
-const TICK: Duration = Duration::from_micros(50);
-/// So many ticks without a frame end a burst.
-const IDLE_TICKS: u32 = 4;
-
 /// Who may send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Gate {
@@ -89,8 +91,11 @@ pub(crate) struct Link {
     changed: Condvar,
     /// There is work for the flusher.
     work: Condvar,
+    tap: Tap,
     flusher_name: String,
     outbox_limit: usize,
+    /// Where frames come from that were stored and not sent yet.
+    stored_frames: Option<Box<dyn StoredFrames>>,
 }
 
 #[derive(Debug)]
@@ -101,6 +106,8 @@ struct State {
     transport: Option<Arc<dyn Transport>>,
     front: Vec<u8>,
     back: Vec<u8>,
+    /// How many bytes at the start of `front` the filter has seen: what is left of an incomplete write.
+    shown: usize,
     /// Frames of those who may not wait, queued while the gate is held; they go out when it opens.
     deferred: Vec<u8>,
     writing: bool,
@@ -111,6 +118,7 @@ struct State {
     writes: u64,
     flusher: Option<Worker>,
     stop_flusher: bool,
+    sequences: Sequences,
 }
 
 /// How much a writer may do.
@@ -125,13 +133,18 @@ enum Effort {
 type Guard<'a> = MutexGuard<'a, State>;
 
 impl Link {
-    pub(crate) fn new(client_name: &str, outbox_limit: usize) -> Link {
+    pub(crate) fn new(
+        client_name: &str,
+        outbox_limit: usize,
+        stored_frames: Option<Box<dyn StoredFrames>>,
+    ) -> Link {
         let state = State {
             gate: Gate::Down,
             version: 0,
             transport: None,
             front: Vec::new(),
             back: Vec::new(),
+            shown: 0,
             deferred: Vec::new(),
             writing: false,
             flush: false,
@@ -139,13 +152,16 @@ impl Link {
             writes: 0,
             flusher: None,
             stop_flusher: false,
+            sequences: Sequences::default(),
         };
         Link {
             state: Mutex::new(state),
             changed: Condvar::new(),
             work: Condvar::new(),
+            tap: Tap::default(),
             flusher_name: format!("amps-tx-{client_name}"),
             outbox_limit,
+            stored_frames,
         }
     }
 
@@ -259,12 +275,17 @@ impl Link {
     /// The holder opens the gate to everybody; frames queued meanwhile go out first. False if there is no connection any
     /// more, which is the end of everybody's hope.
     pub(crate) fn open(self: &Arc<Self>, holder: ThreadKey) -> bool {
-        let mut state = self.state.lock();
+        let state = self.state.lock();
         if state.gate != Gate::Held(holder) || state.transport.is_none() {
             drop(state);
             self.down(holder);
             return false;
         }
+        // What was stored meanwhile goes first, and nothing can slip in between it and the opening.
+        let Some(mut state) = self.catch_up(state) else {
+            self.down(holder);
+            return false;
+        };
         state.gate = Gate::Open;
         self.changed.notify_all();
         let deferred = std::mem::take(&mut state.deferred);
@@ -339,25 +360,17 @@ impl Link {
         state.version == version && state.transport.is_some()
     }
 
+    /// Where the bytes of both directions are shown.
+    pub(crate) fn tap(&self) -> &Tap {
+        &self.tap
+    }
+
     pub(crate) fn transport(&self) -> Option<Arc<dyn Transport>> {
         self.state.lock().transport.clone()
     }
 
     pub(crate) fn version(&self) -> u64 {
         self.state.lock().version
-    }
-
-    /// Ends the flusher, if it ever started, and waits for it for at most `limit`.
-    pub(crate) fn stop_flusher(&self, limit: Option<Duration>) {
-        let flusher = {
-            let mut state = self.state.lock();
-            state.stop_flusher = true;
-            self.work.notify_all();
-            state.flusher.take()
-        };
-        if let Some(flusher) = flusher {
-            drop(flusher.wait(limit));
-        }
     }
 
     /// Waits until the sender may send, or says why it may not.
@@ -414,8 +427,10 @@ impl Link {
             let version = state.version;
             let back = std::mem::take(&mut state.back);
             let buffer = std::mem::replace(&mut state.front, back);
+            let shown = std::mem::take(&mut state.shown);
             state.writing = true;
             let (outcome, began, ended) = MutexGuard::unlocked(&mut state, || {
+                self.tap.outgoing(buffer.get(shown..).unwrap_or_default());
                 let began = Instant::now();
                 let outcome = effort.write(&*transport, &buffer);
                 (outcome, began, Instant::now())
@@ -451,59 +466,6 @@ impl Link {
             }
         }
         Ok(())
-    }
-
-    /// Starts the flusher if it does not run yet, and wakes it.
-    fn wake_flusher(self: &Arc<Self>, state: &mut State) {
-        if state.flusher.is_none() {
-            state.stop_flusher = false;
-            let link = Arc::clone(self);
-            match Worker::spawn(self.flusher_name.clone(), move || link.run_flusher()) {
-                Ok(worker) => state.flusher = Some(worker),
-                // Without a thread to come back for them, frames must not be held.
-                Err(error) => {
-                    log::warn!(target: "amps::net", "cannot start {}: {error}", self.flusher_name);
-                    state.burst.end();
-                }
-            }
-        }
-        self.work.notify_one();
-    }
-
-    /// The flusher: writes what the callers of a burst left behind. Parked while there is no burst.
-    fn run_flusher(self: &Arc<Self>) {
-        let mut idle = 0;
-        loop {
-            let mut state = self.state.lock();
-            while !state.stop_flusher && !state.wants_flusher() && !state.burst.is_active() {
-                idle = 0;
-                self.work.wait(&mut state);
-            }
-            if state.stop_flusher {
-                return;
-            }
-            if !state.wants_flusher() {
-                let seen = state.writes;
-                self.work.wait_for(&mut state, TICK);
-                if !state.wants_flusher() {
-                    if state.writing || state.writes != seen {
-                        idle = 0;
-                        continue;
-                    }
-                    if state.front.is_empty() {
-                        idle += 1;
-                        if idle >= IDLE_TICKS {
-                            state.burst.end();
-                        }
-                        continue;
-                    }
-                }
-            }
-            idle = 0;
-            if let Err(transport) = self.write(state, Effort::Blocking) {
-                transport.shutdown();
-            }
-        }
     }
 }
 
@@ -555,12 +517,13 @@ impl Effort {
     }
 }
 
-impl State {
-    /// Somebody waits for what is queued, and nobody is writing it.
-    fn wants_flusher(&self) -> bool {
-        self.flush && !self.writing && !self.front.is_empty()
+impl std::fmt::Debug for dyn StoredFrames {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("StoredFrames")
     }
+}
 
+impl State {
     /// Forgets everything that concerns one connection.
     fn reset(&mut self) {
         let dropped = self.front.len() + self.deferred.len();
@@ -569,10 +532,12 @@ impl State {
         }
         self.transport = None;
         self.front.clear();
+        self.shown = 0;
         self.deferred.clear();
         self.writing = false;
         self.flush = false;
         self.burst = Burst::default();
+        self.sequences.reset();
     }
 
     /// A write failed: nothing more leaves over this connection.
@@ -581,6 +546,7 @@ impl State {
             self.gate = Gate::Lost;
         }
         self.front.clear();
+        self.shown = 0;
         self.flush = false;
     }
 
@@ -588,6 +554,7 @@ impl State {
     fn put_back(&mut self, mut buffer: Vec<u8>, written: usize) {
         if written < buffer.len() {
             buffer.drain(..written);
+            self.shown = buffer.len();
             buffer.append(&mut self.front);
             std::mem::swap(&mut buffer, &mut self.front);
         }
@@ -595,3 +562,6 @@ impl State {
         self.back = if buffer.capacity() > KEPT { Vec::new() } else { buffer };
     }
 }
+
+#[cfg(test)]
+mod tests;
