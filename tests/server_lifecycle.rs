@@ -13,11 +13,12 @@ use support::RawClient;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 fn orders() -> Server {
-    Server::builder().topic(Topic::sow("orders").key("/id")).start().unwrap()
+    Server::builder().topic(Topic::sow("orders").key("/id")).start().expect("a server")
 }
 
 fn is_refused(server: &Server) -> bool {
-    TcpStream::connect(server.address().unwrap()).is_err_and(|e| e.kind() == IoErrorKind::ConnectionRefused)
+    TcpStream::connect(server.address().expect("a TCP listener"))
+        .is_err_and(|e| e.kind() == IoErrorKind::ConnectionRefused)
 }
 
 /// A-5.
@@ -187,13 +188,14 @@ mod unix {
     use std::os::unix::net::UnixStream;
 
     fn log_on(server: &Server) -> UnixStream {
-        let mut stream = UnixStream::connect(server.unix_path().unwrap()).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut stream =
+            UnixStream::connect(server.unix_path().expect("a Unix socket")).expect("a connection");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a time-out");
         let logon = br#"{"c":"logon","cid":"1","client_name":"c","mt":"json","a":"processed"}"#;
-        stream.write_all(&(logon.len() as u32).to_be_bytes()).unwrap();
-        stream.write_all(logon).unwrap();
+        stream.write_all(&(logon.len() as u32).to_be_bytes()).expect("a connection that takes bytes");
+        stream.write_all(logon).expect("a connection that takes bytes");
         let mut answer = [0; 30];
-        stream.read_exact(&mut answer).unwrap();
+        stream.read_exact(&mut answer).expect("an answer");
         assert!(answer.ends_with(br#"{"c":"ack","cid":"1","s":0"#), "{answer:?}");
         stream
     }

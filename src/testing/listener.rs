@@ -254,7 +254,8 @@ impl Place {
     fn listen(&self) -> io::Result<Door> {
         match self {
             Place::Tcp { address, held } => {
-                let held = held.lock().take();
+                // Elsewhere a socket that does not listen may take the connections away from the one that does.
+                let held = if cfg!(target_os = "linux") { None } else { held.lock().take() };
                 let socket = held.map_or_else(|| bound(*address), Ok)?;
                 socket.listen(128)?;
                 Ok(Door::Tcp(socket.into()))
@@ -272,10 +273,14 @@ impl Place {
     /// Keeps the address while nobody listens there.
     fn hold(&self) {
         match self {
-            Place::Tcp { address, held } => match bound(*address) {
-                Ok(socket) => *held.lock() = Some(socket),
-                Err(error) => log::warn!(target: LOG, "{address} is not held while closed: {error}"),
-            },
+            Place::Tcp { address, held } => {
+                let mut held = held.lock();
+                if held.is_none() {
+                    *held = bound(*address)
+                        .inspect_err(|e| log::warn!(target: LOG, "{address} is not held while closed: {e}"))
+                        .ok();
+                }
+            }
             #[cfg(unix)]
             Place::Unix { path, .. } => drop(std::fs::remove_file(path)),
         }
@@ -365,10 +370,16 @@ impl Door {
             Door::Tcp(listener) => {
                 let (stream, _) = listener.accept()?;
                 stream.set_nodelay(true)?;
+                // Where accepted sockets inherit the time-out of their listener.
+                stream.set_read_timeout(None)?;
                 Ok(Socket::Tcp(stream))
             }
             #[cfg(unix)]
-            Door::Unix(listener) => Ok(Socket::Unix(listener.accept()?.0)),
+            Door::Unix(listener) => {
+                let (stream, _) = listener.accept()?;
+                stream.set_read_timeout(None)?;
+                Ok(Socket::Unix(stream))
+            }
         }
     }
 

@@ -49,6 +49,7 @@ use crate::error::{Error, ErrorKind, Result};
 pub struct Server {
     pub(crate) hub: Arc<Hub>,
     pub(crate) instance: usize,
+    pub(crate) settings: Arc<Settings>,
     pub(crate) rules: Arc<[Rule]>,
     pub(crate) recorder: Arc<Recorder>,
     ports: Vec<Port>,
@@ -97,17 +98,19 @@ impl Server {
         clock: Clock,
     ) -> Result<Server> {
         let recorder = Arc::new(Recorder::new(settings.record_limit));
+        let settings = Arc::new(settings);
         let terms = Terms {
-            bounds: settings.bounds,
+            queue_limit: settings.queue_limit,
             frame_limit: settings.frame_limit,
             recorder: recorder.clone(),
             clock: clock.clone(),
         };
         let state = State::new(rules.clone());
-        let instance = Instance::new(Arc::new(settings), recorder.clone());
+        let instance = Instance::new(settings.clone(), recorder.clone());
         let hub = Hub::new(clock, World::new(state, vec![instance]));
         let crew = Arc::new(Crew::new(hub.clone(), 0, terms));
-        let server = Server { hub, instance: 0, rules, recorder, ports, crew, life: Mutex::default() };
+        let server =
+            Server { hub, instance: 0, settings, rules, recorder, ports, crew, life: Mutex::default() };
         server.run()?;
         Ok(server)
     }

@@ -128,15 +128,15 @@ impl Topic {
         self
     }
 
-    /// Checks the configuration and makes it ready for use.
-    pub(crate) fn rule(&self) -> Result<Rule> {
+    /// Checks the configuration and makes it ready for use, with the server's separator of fields.
+    pub(crate) fn rule(&self, separator: u8) -> Result<Rule> {
         if self.name.is_empty() {
             return Err(Error::new(ErrorKind::Usage, "a topic needs a name"));
         }
         Ok(Rule {
             name: self.name.clone(),
             is_prefix: self.is_prefix,
-            payload_type: self.payload_type()?,
+            payload_type: self.payload_type()?.map(|kind| kind.with_separator(separator)),
             store: match self.kind {
                 Kind::Plain => Store::Plain,
                 Kind::Queue => Store::Queue,
@@ -214,10 +214,10 @@ mod tests {
     #[test]
     fn a_rule_covers_its_name_and_its_message_type() {
         let json = PayloadType::of("json").unwrap();
-        let rule = Topic::sow("orders").key("/id").message_type("json").rule().unwrap();
+        let rule = Topic::sow("orders").key("/id").message_type("json").rule(1).unwrap();
         assert!(rule.covers(json, "orders"));
         assert!(!rule.covers(PayloadType::Binary, "orders") && !rule.covers(json, "orders/1"));
-        let prefix = Topic::sow("sow/").for_prefix().rule().unwrap();
+        let prefix = Topic::sow("sow/").for_prefix().rule(1).unwrap();
         assert!(prefix.covers(PayloadType::Binary, "sow/x") && !prefix.covers(json, "so"));
     }
 
@@ -230,7 +230,7 @@ mod tests {
             (Topic::sow("a").message_type("binary").key("/id"), "no fields"),
         ];
         for (topic, named) in table {
-            let error = topic.rule().unwrap_err();
+            let error = topic.rule(1).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Usage);
             assert!(error.to_string().contains(named), "{error}");
         }

@@ -5,4 +5,4 @@
 
 mod raw_client;
 
-pub use raw_client::RawClient;
+pub(crate) use raw_client::RawClient;

@@ -10,30 +10,30 @@ use amps_client::testing::{Frame, Server};
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// One connection to a [`Server`].
-pub struct RawClient {
+pub(crate) struct RawClient {
     stream: TcpStream,
     flushes: u32,
 }
 
 impl RawClient {
     /// Connects to the first TCP listener and says nothing.
-    pub fn connect(server: &Server) -> RawClient {
+    pub(crate) fn connect(server: &Server) -> RawClient {
         let address = server.address().expect("a TCP listener");
         RawClient::of(TcpStream::connect(address).expect("a connection"))
     }
 
-    pub fn of(stream: TcpStream) -> RawClient {
+    pub(crate) fn of(stream: TcpStream) -> RawClient {
         stream.set_read_timeout(Some(PATIENCE)).expect("a time-out");
         stream.set_nodelay(true).expect("no delay");
         RawClient { stream, flushes: 0 }
     }
 
     /// Connects and logs on for JSON messages.
-    pub fn log_on(server: &Server, name: &str) -> RawClient {
+    pub(crate) fn log_on(server: &Server, name: &str) -> RawClient {
         RawClient::log_on_as(server, name, "json")
     }
 
-    pub fn log_on_as(server: &Server, name: &str, message_type: &str) -> RawClient {
+    pub(crate) fn log_on_as(server: &Server, name: &str, message_type: &str) -> RawClient {
         let mut client = RawClient::connect(server);
         let logon = format!(
             r#"{{"c":"logon","cid":"logon","client_name":"{name}","mt":"{message_type}","a":"processed"}}"#
@@ -45,18 +45,18 @@ impl RawClient {
     }
 
     /// Writes one frame: a header, and a payload right behind it if there is one.
-    pub fn send(&mut self, body: impl AsRef<[u8]>) {
+    pub(crate) fn send(&mut self, body: impl AsRef<[u8]>) {
         let body = body.as_ref();
         let length = u32::try_from(body.len()).expect("a short frame");
         self.send_raw(&[&length.to_be_bytes(), body].concat());
     }
 
-    pub fn send_raw(&mut self, bytes: &[u8]) {
+    pub(crate) fn send_raw(&mut self, bytes: &[u8]) {
         self.stream.write_all(bytes).expect("a connection that takes bytes");
     }
 
     /// The next frame; the test fails if none comes.
-    pub fn receive(&mut self) -> Frame {
+    pub(crate) fn receive(&mut self) -> Frame {
         match self.next() {
             Some(frame) => frame,
             None => panic!("the server closed the connection"),
@@ -64,7 +64,7 @@ impl RawClient {
     }
 
     /// The next frame, or `None` if the server closed the connection.
-    pub fn next(&mut self) -> Option<Frame> {
+    pub(crate) fn next(&mut self) -> Option<Frame> {
         let mut prefix = [0; 4];
         if !self.fill(&mut prefix) {
             return None;
@@ -75,12 +75,12 @@ impl RawClient {
     }
 
     /// Reads until the server closes the connection, and returns the frames before that.
-    pub fn read_to_end(&mut self) -> Vec<Frame> {
+    pub(crate) fn read_to_end(&mut self) -> Vec<Frame> {
         std::iter::from_fn(|| self.next()).collect()
     }
 
     /// The frames that are on their way already: everything before the answer to a flush.
-    pub fn received(&mut self) -> Vec<Frame> {
+    pub(crate) fn received(&mut self) -> Vec<Frame> {
         self.flushes += 1;
         let id = format!("flush-{}", self.flushes);
         self.send(format!(r#"{{"c":"flush","cid":"{id}","a":"processed"}}"#));
@@ -88,17 +88,17 @@ impl RawClient {
     }
 
     /// Sends a command and returns everything that is sent because of it, as text.
-    pub fn ask(&mut self, body: impl AsRef<[u8]>) -> Vec<String> {
+    pub(crate) fn ask(&mut self, body: impl AsRef<[u8]>) -> Vec<String> {
         self.send(body);
         self.texts()
     }
 
     /// [`received`](RawClient::received), as text.
-    pub fn texts(&mut self) -> Vec<String> {
+    pub(crate) fn texts(&mut self) -> Vec<String> {
         self.received().iter().map(text).collect()
     }
 
-    pub fn stream(&self) -> &TcpStream {
+    pub(crate) fn stream(&self) -> &TcpStream {
         &self.stream
     }
 

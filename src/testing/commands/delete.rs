@@ -3,9 +3,11 @@
 use super::query::{read_filter, read_keys};
 use super::selector::Selector;
 use super::{Command, Who, publish};
+use crate::testing::clock::Time;
 use crate::testing::entitlement::{Action, Verdict};
 use crate::testing::frames::Ack;
 use crate::testing::hub::Open;
+use crate::testing::payload::PayloadType;
 use crate::testing::query::{Query, Selection};
 use crate::testing::refusal::Refusal;
 use crate::testing::state::{Cause, Place};
@@ -44,7 +46,7 @@ pub(super) fn sow_delete(command: &Command<'_>, identity: &Who) -> Result<(), Re
     Ok(())
 }
 
-fn conclude(command: &Command<'_>, selection: &Selection, now: crate::testing::clock::Time) {
+fn conclude(command: &Command<'_>, selection: &Selection, now: Time) {
     let query_id = command.message.query_id().unwrap_or_default();
     command.ack(Ack { kind: AckType::PROCESSED, query_id, ..Ack::default() }, now);
     command.ack(Ack { kind: AckType::COMPLETED, query_id, ..Ack::default() }, now);
@@ -87,11 +89,7 @@ impl Form {
 
 impl World {
     /// What must be known before the subscribers of these topics can be told of a delete.
-    fn reader_questions(
-        &self,
-        topics: &[Open],
-        payload_type: crate::testing::payload::PayloadType,
-    ) -> Vec<Open> {
+    fn reader_questions(&self, topics: &[Open], payload_type: PayloadType) -> Vec<Open> {
         let readers =
             |(_, question): &Open| publish::write_questions(self, None, payload_type, &question.topic);
         topics.iter().flat_map(readers).collect()
