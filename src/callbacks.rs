@@ -228,6 +228,49 @@ origins! {
     PublishFlush "publish flush",
 }
 
+/// Sees the bytes of a connection, for recording or counting them.
+///
+/// Outgoing it gets each frame without its length prefix, before encryption and compression, on the thread that writes;
+/// incoming the blocks as they are read, which have nothing to do with frames, on the receive thread. It must be quick and
+/// must not call the client. Passwords pass by: a logon is a frame like any other.
+///
+/// ```
+/// use std::sync::Arc;
+/// use std::sync::atomic::{AtomicUsize, Ordering};
+/// use amps_client::{Client, Direction};
+///
+/// # fn main() -> amps_client::Result<()> {
+/// let client = Client::builder("counted").build()?;
+/// let sent = Arc::new(AtomicUsize::new(0));
+/// let counter = Arc::clone(&sent);
+/// client.set_transport_filter(move |direction: Direction, bytes: &[u8]| {
+///     if direction == Direction::Outgoing {
+///         counter.fetch_add(bytes.len(), Ordering::Relaxed);
+///     }
+/// });
+/// # Ok(())
+/// # }
+/// ```
+pub trait TransportFilter: Send + Sync {
+    /// These bytes are about to be written, or were just read.
+    fn on_bytes(&self, direction: Direction, bytes: &[u8]);
+}
+
+impl<F: Fn(Direction, &[u8]) + Send + Sync> TransportFilter for F {
+    fn on_bytes(&self, direction: Direction, bytes: &[u8]) {
+        self(direction, bytes);
+    }
+}
+
+/// Which way bytes travel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Direction {
+    /// To the server.
+    Outgoing,
+    /// From the server.
+    Incoming,
+}
+
 /// Hears of every change of the connection's state.
 ///
 /// Runs on the thread that makes the change; calls for one client never overlap. Inside it nothing may wait for an

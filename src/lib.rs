@@ -10,6 +10,7 @@ mod message;
 mod options;
 #[cfg(test)]
 mod random;
+mod store;
 mod stream;
 #[cfg(feature = "testing")]
 pub mod testing;
@@ -22,8 +23,8 @@ mod wire;
 pub use auth::{Authenticator, DefaultAuthenticator};
 pub use bookmark::{Bookmark, BookmarkKind};
 pub use callbacks::{
-    ConnectionState, ConnectionStateListener, ExceptionListener, MessageHandler, Origin, Outcome,
-    UnhandledError,
+    ConnectionState, ConnectionStateListener, Direction, ExceptionListener, MessageHandler, Origin, Outcome,
+    TransportFilter, UnhandledError,
 };
 pub use client::{
     Client, ClientBuilder, ConnectionInfo, DisconnectHandler, GlobalKind, ListenerId, Logon, PublishOptions,
@@ -33,6 +34,7 @@ pub use command::Command;
 pub use error::{Error, ErrorClass, ErrorKind, HandlerError, Reason, Result};
 pub use message::Message;
 pub use options::{BookmarkNotFound, Conflation, LogonOptions, Rate, SowOptions, SubscribeOptions};
+pub use store::{PublishStore, PublishStoreResizeHandler, Selector, StoreEntry, StoreReplayer};
 pub use stream::MessageStream;
 pub use uri::{Compression, IpPreference, Scheme, TransportOptions, Uri};
 pub use version::VersionInfo;

@@ -463,6 +463,19 @@ fn an_interactive_expectation_takes_the_frame_and_can_go_on_after_a_mismatch() {
 }
 
 #[test]
+fn a_connection_that_was_closed_from_this_side_says_so() {
+    let (_peer, mut client, connection) = interactive();
+    connection.close();
+    let error = connection.expect("flush", SOON).expect_err("closed");
+    assert!(error.to_string().contains("this side closed the connection, while `flush`"), "{error}");
+    connection.wait_closed(SOON).unwrap();
+    assert_eq!(client.rest().unwrap(), b"");
+    for end in [PeerConnection::close, PeerConnection::reset, PeerConnection::shutdown_write] {
+        end(&connection);
+    }
+}
+
+#[test]
 fn a_connection_that_outlives_its_peer_fails_and_does_not_wait() {
     let (peer, _client, connection) = interactive();
     drop(peer);
@@ -540,6 +553,7 @@ fn a_unix_socket_works_like_a_port() {
     assert!(std::os::unix::net::UnixStream::connect(&path).is_err());
     peer.listen_again().unwrap();
     let mut client = std::os::unix::net::UnixStream::connect(&path).unwrap();
+    client.set_read_timeout(Some(SOON)).unwrap();
     client.write_all(&Frame::encode(r#"{"c":"flush","cid":"1"}"#, b"")).unwrap();
     let mut received = Vec::new();
     client.read_to_end(&mut received).unwrap();

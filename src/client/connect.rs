@@ -10,7 +10,7 @@ use super::core::Core;
 use super::registry::Failure;
 use super::session::Phase;
 use super::worker::Worker;
-use super::{receiver, recovery};
+use super::{context, receiver, recovery};
 use crate::callbacks::ConnectionState;
 use crate::error::{Error, ErrorKind, Result};
 use crate::transport::{self, Transport};
@@ -126,13 +126,17 @@ fn receive(
     ready: &Sender<Result<(), Failure>>,
     begin: &Receiver<()>,
 ) {
-    core.receive_thread.store(ThreadKey::current().as_u64(), Ordering::Release);
+    let me = ThreadKey::current().as_u64();
+    context::enter_receive_thread(core.id);
+    core.receive_thread.store(me, Ordering::Release);
     let created = core.registry.thread_created();
     let failed = created.is_err();
     if ready.send(created).is_err() || failed || begin.recv().is_err() {
         return;
     }
     let cause = receiver::run(core, transport, stops);
+    // From here on this thread may wait like any other: what it waits for comes over another connection (T-7).
+    let _ = core.receive_thread.compare_exchange(me, 0, Ordering::AcqRel, Ordering::Relaxed);
     transport.shutdown();
     if let Some(cause) = cause {
         recovery::handle_loss(core, version, &cause);

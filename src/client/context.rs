@@ -17,6 +17,18 @@ thread_local! {
     };
     /// The client whose state listener is running on this thread, 0 if none.
     static LISTENING: Cell<u64> = const { Cell::new(0) };
+    /// The client that this thread receives for or did receive for, 0 if none.
+    static RECEIVING: Cell<u64> = const { Cell::new(0) };
+}
+
+/// Says that the calling thread is a receive thread of this client, as long as it lives.
+pub(crate) fn enter_receive_thread(client: u64) {
+    RECEIVING.set(client);
+}
+
+/// True on every receive thread of this client, also when its connection is over and it repairs what it can.
+pub(crate) fn is_any_receive_thread(client: u64) -> bool {
+    RECEIVING.get() == client
 }
 
 impl ThreadKey {

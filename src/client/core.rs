@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex};
 
 use super::acks::AckTable;
-use super::context::{ListenerScope, ThreadKey};
+use super::context::{ListenerScope, ThreadKey, is_any_receive_thread};
 use super::heartbeat::HeartbeatSetting;
 use super::link::{Link, Refusal, Sender};
 use super::registry::Registry;
@@ -202,7 +202,7 @@ impl Core {
 
     /// Ends everything and waits for it: what `close` does, and with a limit what dropping the last handle does.
     pub(crate) fn close(&self, limit: Option<Duration>) {
-        let hangs = self.is_receive_thread() || ListenerScope::is_inside(self.id);
+        let hangs = is_any_receive_thread(self.id) || ListenerScope::is_inside(self.id);
         if !self.threads.begin_close(!hangs, limit) {
             return;
         }

@@ -18,6 +18,7 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use super::burst::{Burst, Verdict};
 use super::context::ThreadKey;
+use super::tap::Tap;
 use super::worker::Worker;
 use crate::error::{Error, Result};
 use crate::transport::Transport;
@@ -89,6 +90,7 @@ pub(crate) struct Link {
     changed: Condvar,
     /// There is work for the flusher.
     work: Condvar,
+    tap: Tap,
     flusher_name: String,
     outbox_limit: usize,
 }
@@ -101,6 +103,8 @@ struct State {
     transport: Option<Arc<dyn Transport>>,
     front: Vec<u8>,
     back: Vec<u8>,
+    /// How many bytes at the start of `front` the filter has seen: what is left of an incomplete write.
+    shown: usize,
     /// Frames of those who may not wait, queued while the gate is held; they go out when it opens.
     deferred: Vec<u8>,
     writing: bool,
@@ -132,6 +136,7 @@ impl Link {
             transport: None,
             front: Vec::new(),
             back: Vec::new(),
+            shown: 0,
             deferred: Vec::new(),
             writing: false,
             flush: false,
@@ -144,6 +149,7 @@ impl Link {
             state: Mutex::new(state),
             changed: Condvar::new(),
             work: Condvar::new(),
+            tap: Tap::default(),
             flusher_name: format!("amps-tx-{client_name}"),
             outbox_limit,
         }
@@ -339,6 +345,11 @@ impl Link {
         state.version == version && state.transport.is_some()
     }
 
+    /// Where the bytes of both directions are shown.
+    pub(crate) fn tap(&self) -> &Tap {
+        &self.tap
+    }
+
     pub(crate) fn transport(&self) -> Option<Arc<dyn Transport>> {
         self.state.lock().transport.clone()
     }
@@ -414,8 +425,10 @@ impl Link {
             let version = state.version;
             let back = std::mem::take(&mut state.back);
             let buffer = std::mem::replace(&mut state.front, back);
+            let shown = std::mem::take(&mut state.shown);
             state.writing = true;
             let (outcome, began, ended) = MutexGuard::unlocked(&mut state, || {
+                self.tap.outgoing(buffer.get(shown..).unwrap_or_default());
                 let began = Instant::now();
                 let outcome = effort.write(&*transport, &buffer);
                 (outcome, began, Instant::now())
@@ -569,6 +582,7 @@ impl State {
         }
         self.transport = None;
         self.front.clear();
+        self.shown = 0;
         self.deferred.clear();
         self.writing = false;
         self.flush = false;
@@ -581,6 +595,7 @@ impl State {
             self.gate = Gate::Lost;
         }
         self.front.clear();
+        self.shown = 0;
         self.flush = false;
     }
 
@@ -588,6 +603,7 @@ impl State {
     fn put_back(&mut self, mut buffer: Vec<u8>, written: usize) {
         if written < buffer.len() {
             buffer.drain(..written);
+            self.shown = buffer.len();
             buffer.append(&mut self.front);
             std::mem::swap(&mut buffer, &mut self.front);
         }

@@ -30,6 +30,7 @@ mod session;
 mod settings;
 mod sinks;
 mod streams;
+mod tap;
 mod verbs;
 mod worker;
 

@@ -40,6 +40,7 @@ pub(crate) fn run(core: &Arc<Core>, transport: &dyn Transport, stops: u64) -> Op
             Ok(0) => return Some(Error::new(ErrorKind::Disconnected, "the server closed the connection")),
             Ok(count) => {
                 clockwork.received();
+                core.link.tap().incoming(buffers.space().get(..count).unwrap_or_default());
                 let walk = buffers.received(count);
                 dispatcher.deliver(buffers.block(), &mut clockwork);
                 if clockwork.is_stopped() {

@@ -5,9 +5,11 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::recovery::DisconnectHandler;
-use super::registry::{Global, ListenerId, cell};
+use super::registry::{Global, ListenerId, cell, contain};
 use super::{Client, heartbeats};
-use crate::callbacks::{ConnectionStateListener, ExceptionListener, MessageHandler, Outcome};
+use crate::callbacks::{
+    ConnectionStateListener, Direction, ExceptionListener, MessageHandler, Origin, Outcome, TransportFilter,
+};
 use crate::command::check_text;
 use crate::error::Result;
 use crate::stream::checked_depth;
@@ -112,6 +114,28 @@ impl Client {
     /// Sets what runs last on every receive thread. It must not call the client; an error goes to the exception listener.
     pub fn set_thread_exiting_callback<R: Outcome>(&self, callback: impl Fn() -> R + Send + Sync + 'static) {
         self.core().registry.set_thread_exiting(Some(Arc::new(move || callback().into_result())));
+    }
+
+    /// Sets who sees the bytes that are sent and received. Default: nobody.
+    ///
+    /// See [`TransportFilter`]. A panic in it goes to the exception listener.
+    pub fn set_transport_filter(&self, filter: impl TransportFilter + 'static) {
+        let core = Arc::downgrade(self.core());
+        let contained = move |direction: Direction, bytes: &[u8]| {
+            let shown = contain(|| {
+                filter.on_bytes(direction, bytes);
+                Ok(())
+            });
+            if let (Err(failure), Some(core)) = (shown, core.upgrade()) {
+                core.registry.report(failure.unhandled(Origin::TransportFilter));
+            }
+        };
+        self.core().link.tap().set(Some(Arc::new(contained)));
+    }
+
+    /// Takes the transport filter away.
+    pub fn clear_transport_filter(&self) {
+        self.core().link.tap().set(None);
     }
 
     /// Switches heartbeats on: the server is asked to beat every `interval`, and a server from which nothing comes for twice

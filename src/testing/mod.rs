@@ -55,6 +55,8 @@ mod entitlement;
 mod filter;
 mod frame;
 mod frames;
+#[cfg(test)]
+mod garbage;
 mod hub;
 mod inside;
 mod inspect;

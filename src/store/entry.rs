@@ -1,0 +1,225 @@
+//! A command as a publish store sees it: borrowed, nothing copied.
+
+use crate::command::too_large;
+use crate::error::Result;
+use crate::message::Message;
+use crate::options::text;
+use crate::wire::{AckType, CommandType, Field, FrameWriter};
+
+/// What a delete or a publish is about: exactly one of these.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Selector<'a> {
+    /// The payload.
+    Data(&'a [u8]),
+    /// A content filter.
+    Filter(&'a str),
+    /// A comma list of SOW keys.
+    SowKeys(&'a str),
+    /// Queue messages, by bookmark.
+    Bookmark(&'a str),
+}
+
+/// A publish, a delta publish, a delete or a queue acknowledgement on its way through a publish store.
+///
+/// A store keeps everything of it except [`may_wait`](StoreEntry::may_wait). Made by the library; stores that keep
+/// messages in a form of their own make one to hand a message out:
+///
+/// ```
+/// use amps_client::{CommandType, Selector, StoreEntry};
+///
+/// let entry = StoreEntry::new(CommandType::Publish, "orders", Selector::Data(b"{}")).with_sow_key("K1");
+/// assert_eq!((entry.topic, entry.sow_key), ("orders", "K1"));
+/// assert!(!entry.is_cancel());
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct StoreEntry<'a> {
+    /// What it is.
+    pub command: CommandType,
+    /// Its topic.
+    pub topic: &'a str,
+    /// What it is about.
+    pub selector: Selector<'a>,
+    /// Its id; empty if it has none.
+    pub command_id: &'a str,
+    /// The subscription id of a delete; mostly empty.
+    pub sub_id: &'a str,
+    /// The query id of a delete; mostly empty.
+    pub query_id: &'a str,
+    /// The correlation id; mostly empty.
+    pub correlation_id: &'a str,
+    /// The SOW key that the publisher chose; mostly empty.
+    pub sow_key: &'a str,
+    /// The options, word for word; mostly empty.
+    pub options: &'a str,
+    /// The lifetime in seconds; 0 for none.
+    pub expiration: u64,
+    /// The acknowledgements it asks for besides `persisted`.
+    pub acks: AckType,
+    /// False where nothing may wait, as on the receive thread.
+    pub may_wait: bool,
+}
+
+macro_rules! setters {
+    ($($(#[$doc:meta])+ $name:ident, $field:ident: $type:ty;)+) => {
+        $($(#[$doc])+
+        #[must_use]
+        pub fn $name(self, $field: $type) -> StoreEntry<'a> {
+            StoreEntry { $field, ..self }
+        })+
+    };
+}
+
+impl<'a> StoreEntry<'a> {
+    /// A command with nothing but a topic and a selector, that may wait.
+    pub fn new(command: CommandType, topic: &'a str, selector: Selector<'a>) -> StoreEntry<'a> {
+        StoreEntry {
+            command,
+            topic,
+            selector,
+            command_id: "",
+            sub_id: "",
+            query_id: "",
+            correlation_id: "",
+            sow_key: "",
+            options: "",
+            expiration: 0,
+            acks: AckType::NONE,
+            may_wait: true,
+        }
+    }
+
+    setters! {
+        /// The same with a command id.
+        with_command_id, command_id: &'a str;
+        /// The same with a subscription id.
+        with_sub_id, sub_id: &'a str;
+        /// The same with a query id.
+        with_query_id, query_id: &'a str;
+        /// The same with a correlation id.
+        with_correlation_id, correlation_id: &'a str;
+        /// The same with a SOW key.
+        with_sow_key, sow_key: &'a str;
+        /// The same with options.
+        with_options, options: &'a str;
+        /// The same with a lifetime in seconds.
+        with_expiration, expiration: u64;
+        /// The same with acknowledgements to ask for.
+        with_acks, acks: AckType;
+        /// The same where waiting is allowed or not.
+        with_may_wait, may_wait: bool;
+    }
+
+    /// True for a queue message that is given back: after a reconnect that has no meaning any more, because the loss of the
+    /// connection gave it back already.
+    pub fn is_cancel(&self) -> bool {
+        matches!(self.selector, Selector::Bookmark(_)) && text::has(self.options, "cancel")
+    }
+
+    /// Appends the frame that sends it under this number.
+    pub(crate) fn encode(&self, sequence: u64, buffer: &mut Vec<u8>) -> Result<()> {
+        let mut frame = FrameWriter::new(buffer, self.command);
+        frame.text(Field::Topic, self.topic).text(Field::CommandId, self.command_id);
+        if let Selector::Filter(filter) = self.selector {
+            frame.text(Field::Filter, filter);
+        }
+        match self.acks {
+            AckType::NONE => frame.text(Field::AckType, "persisted"),
+            acks => frame.text(Field::AckType, &(acks | AckType::PERSISTED).to_string()),
+        };
+        frame.text(Field::SubId, self.sub_id);
+        if self.expiration > 0 {
+            frame.text(Field::Expiration, &self.expiration.to_string());
+        }
+        frame.text(Field::QueryId, self.query_id);
+        if let Selector::SowKeys(keys) = self.selector {
+            frame.text(Field::SowKeys, keys);
+        }
+        frame.text(Field::CorrelationId, self.correlation_id).number(Field::Sequence, sequence);
+        if let Selector::Bookmark(bookmark) = self.selector {
+            frame.text(Field::Bookmark, bookmark);
+        }
+        frame.text(Field::Options, self.options).text(Field::SowKey, self.sow_key);
+        frame.finish(if let Selector::Data(data) = self.selector { data } else { b"" }).map_err(too_large)
+    }
+
+    /// Reads back what [`StoreEntry::encode`] has written.
+    pub(crate) fn of(message: &'a Message) -> StoreEntry<'a> {
+        let text = |field| message.text(field).unwrap_or_default();
+        let selector = match (message.filter(), message.sow_keys(), message.bookmark()) {
+            (Some(filter), ..) => Selector::Filter(filter),
+            (None, Some(keys), _) => Selector::SowKeys(keys),
+            (None, None, Some(bookmark)) => Selector::Bookmark(bookmark),
+            (None, None, None) => Selector::Data(message.data()),
+        };
+        StoreEntry {
+            command: message.command(),
+            topic: text(Field::Topic),
+            selector,
+            command_id: text(Field::CommandId),
+            sub_id: text(Field::SubId),
+            query_id: text(Field::QueryId),
+            correlation_id: text(Field::CorrelationId),
+            sow_key: text(Field::SowKey),
+            options: text(Field::Options),
+            expiration: message.expiration().unwrap_or(0),
+            acks: message.ack_type().without(AckType::PERSISTED),
+            may_wait: true,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entry_survives_being_written_and_read() {
+        let full = StoreEntry::new(CommandType::SowDelete, "or\"ders", Selector::Filter("/a = \"b\""))
+            .with_command_id("C")
+            .with_sub_id("S")
+            .with_query_id("Q")
+            .with_correlation_id("QQ==")
+            .with_sow_key("k")
+            .with_options("a,b")
+            .with_expiration(5)
+            .with_acks(AckType::PROCESSED | AckType::STATS);
+        let entries = [
+            full,
+            StoreEntry { selector: Selector::SowKeys("1,2"), ..full },
+            StoreEntry { selector: Selector::Bookmark("1|2|,1|3|"), ..full },
+            StoreEntry { selector: Selector::Data(b"\x00\xFF"), command: CommandType::DeltaPublish, ..full },
+            StoreEntry::new(CommandType::Publish, "t", Selector::Data(b"")),
+        ];
+        for entry in entries {
+            let mut frame = Vec::new();
+            entry.encode(77, &mut frame).unwrap();
+            let message = Message::from_frame(&frame).unwrap();
+            assert_eq!(StoreEntry::of(&message), entry);
+            assert_eq!(message.sequence(), Some(77));
+        }
+    }
+
+    #[test]
+    fn only_a_queue_cancel_is_a_cancel() {
+        let ack = StoreEntry::new(CommandType::SowDelete, "q", Selector::Bookmark("1|2|"));
+        assert!(!ack.is_cancel() && !ack.with_options("expire").is_cancel());
+        assert!(ack.with_options("cancel").is_cancel());
+        assert!(
+            !StoreEntry::new(CommandType::SowDelete, "q", Selector::Data(b""))
+                .with_options("cancel")
+                .is_cancel()
+        );
+    }
+
+    /// `wire-protocol` section 16, example 8.
+    #[test]
+    fn a_stored_publish_asks_for_persisted_under_its_number() {
+        let mut frame = Vec::new();
+        StoreEntry::new(CommandType::Publish, "t", Selector::Data(b"d1"))
+            .encode(1_795_337_071_422_000_001, &mut frame)
+            .unwrap();
+        assert_eq!(&frame[4..], br#"{"c":"p","t":"t","a":"persisted","s":1795337071422000001}d1"#);
+    }
+}

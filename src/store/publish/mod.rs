@@ -1,0 +1,1 @@
+//! Publish stores: a file each.
