@@ -1,5 +1,8 @@
 //! Synchronous, thread-based client for AMPS.
 
+#![warn(unreachable_pub, clippy::print_stdout, clippy::print_stderr)]
+#![cfg_attr(not(test), warn(clippy::unwrap_used))]
+
 mod auth;
 mod bookmark;
 mod callbacks;

@@ -70,7 +70,7 @@ pub(crate) struct Threads {
 impl Core {
     pub(crate) fn new(config: Config) -> Core {
         static NEXT: AtomicU64 = AtomicU64::new(1);
-        let link = Arc::new(Link::new(&config.name, config.outbox_limit));
+        let link = Arc::new(Link::new(&config.name, config.outbox_limit, None));
         Core {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
             config,

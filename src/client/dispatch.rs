@@ -94,7 +94,7 @@ impl Dispatcher {
                 let (queue, recipient) = (Arc::clone(queue), *recipient);
                 self.run_stream(&queue, message.block(), index, recipient)
             }
-            _ => self.to_each(message, index, clockwork),
+            _ => self.deliver_to_each(message, index, clockwork),
         }
     }
 
@@ -186,7 +186,7 @@ impl Dispatcher {
     }
 
     /// One message for several subscriptions, or for one that is not there.
-    fn to_each(&mut self, message: &mut Message, index: Index, clockwork: &mut Clockwork) -> Index {
+    fn deliver_to_each(&mut self, message: &mut Message, index: Index, clockwork: &mut Clockwork) -> Index {
         let targets = std::mem::take(&mut self.targets.list);
         if targets.is_empty() {
             self.last_chance(message, clockwork);

@@ -10,7 +10,7 @@ use super::entitlement::{Entitlement, Rules};
 use super::listener::Listener;
 use super::server::Server;
 use super::settings::Settings;
-use super::topic::{Rule, Topic};
+use super::topic::{Expiration, Rule, Topic};
 use crate::error::{Error, ErrorKind, Result};
 use crate::wire::MAX_FRAME;
 
@@ -101,6 +101,23 @@ impl ServerBuilder {
     pub fn topic(mut self, topic: Topic) -> ServerBuilder {
         self.topics.push(topic);
         self
+    }
+
+    /// Adds the topics that [`Server::quick`] has: those whose names begin with `sow/` or `queue/`. Default: none.
+    ///
+    /// ```
+    /// use amps_client::testing::Server;
+    ///
+    /// # fn main() -> amps_client::Result<()> {
+    /// let server = Server::builder().listen_tcp().quick_topics().start()?;
+    /// server.publish("sow/orders", r#"{"id":1}"#)?;
+    /// assert_eq!(server.sow_records("sow/orders").len(), 1);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn quick_topics(self) -> ServerBuilder {
+        self.topic(Topic::sow("sow/").key("/id").expiration(Expiration::PerMessage).for_prefix())
+            .topic(Topic::queue("queue/").for_prefix())
     }
 
     /// Asks this about each logon. Default: everyone is accepted.

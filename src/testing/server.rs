@@ -14,7 +14,7 @@ use super::listener::{Port, Welcome};
 use super::recorder::Recorder;
 use super::settings::Settings;
 use super::state::State;
-use super::topic::{Expiration, Rule, Topic};
+use super::topic::{Rule, Topic};
 use super::world::{Instance, World};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -78,12 +78,7 @@ impl Server {
     ///
     /// [`Connection`](ErrorKind::Connection) if no port or no thread can be had.
     pub fn quick() -> Result<Server> {
-        Server::builder()
-            .listen_tcp()
-            .topic(Topic::sow("sow/").key("/id").expiration(Expiration::PerMessage).for_prefix())
-            .topic(Topic::queue("queue/").for_prefix())
-            .record_frames(0)
-            .start()
+        Server::builder().listen_tcp().quick_topics().record_frames(0).start()
     }
 
     /// Configures a server.

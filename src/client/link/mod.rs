@@ -11,11 +11,17 @@
 //!
 //! The link also is the gate: while a logon or a repair holds it, everybody else waits here.
 
+mod flusher;
+mod sequenced;
+
+pub(crate) use sequenced::StoredFrames;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
+use self::sequenced::Sequences;
 use super::burst::{Burst, Verdict};
 use super::context::ThreadKey;
 use super::tap::Tap;
@@ -29,11 +35,6 @@ const ROOM: usize = 1 << 20;
 const KEPT: usize = 256 << 10;
 /// A writer that finds new frames behind it so often in a row leaves them to the flusher.
 const ROUNDS: u32 = 3;
-/// The flusher looks at the outbox so often during a burst.
-const TICK: Duration = Duration::from_micros(50);
-/// So many ticks without a frame end a burst.
-const IDLE_TICKS: u32 = 4;
-
 /// Who may send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Gate {
@@ -93,6 +94,8 @@ pub(crate) struct Link {
     tap: Tap,
     flusher_name: String,
     outbox_limit: usize,
+    /// Where frames come from that were stored and not sent yet.
+    stored_frames: Option<Box<dyn StoredFrames>>,
 }
 
 #[derive(Debug)]
@@ -115,6 +118,7 @@ struct State {
     writes: u64,
     flusher: Option<Worker>,
     stop_flusher: bool,
+    sequences: Sequences,
 }
 
 /// How much a writer may do.
@@ -129,7 +133,11 @@ enum Effort {
 type Guard<'a> = MutexGuard<'a, State>;
 
 impl Link {
-    pub(crate) fn new(client_name: &str, outbox_limit: usize) -> Link {
+    pub(crate) fn new(
+        client_name: &str,
+        outbox_limit: usize,
+        stored_frames: Option<Box<dyn StoredFrames>>,
+    ) -> Link {
         let state = State {
             gate: Gate::Down,
             version: 0,
@@ -144,6 +152,7 @@ impl Link {
             writes: 0,
             flusher: None,
             stop_flusher: false,
+            sequences: Sequences::default(),
         };
         Link {
             state: Mutex::new(state),
@@ -152,6 +161,7 @@ impl Link {
             tap: Tap::default(),
             flusher_name: format!("amps-tx-{client_name}"),
             outbox_limit,
+            stored_frames,
         }
     }
 
@@ -265,12 +275,17 @@ impl Link {
     /// The holder opens the gate to everybody; frames queued meanwhile go out first. False if there is no connection any
     /// more, which is the end of everybody's hope.
     pub(crate) fn open(self: &Arc<Self>, holder: ThreadKey) -> bool {
-        let mut state = self.state.lock();
+        let state = self.state.lock();
         if state.gate != Gate::Held(holder) || state.transport.is_none() {
             drop(state);
             self.down(holder);
             return false;
         }
+        // What was stored meanwhile goes first, and nothing can slip in between it and the opening.
+        let Some(mut state) = self.catch_up(state) else {
+            self.down(holder);
+            return false;
+        };
         state.gate = Gate::Open;
         self.changed.notify_all();
         let deferred = std::mem::take(&mut state.deferred);
@@ -356,19 +371,6 @@ impl Link {
 
     pub(crate) fn version(&self) -> u64 {
         self.state.lock().version
-    }
-
-    /// Ends the flusher, if it ever started, and waits for it for at most `limit`.
-    pub(crate) fn stop_flusher(&self, limit: Option<Duration>) {
-        let flusher = {
-            let mut state = self.state.lock();
-            state.stop_flusher = true;
-            self.work.notify_all();
-            state.flusher.take()
-        };
-        if let Some(flusher) = flusher {
-            drop(flusher.wait(limit));
-        }
     }
 
     /// Waits until the sender may send, or says why it may not.
@@ -465,59 +467,6 @@ impl Link {
         }
         Ok(())
     }
-
-    /// Starts the flusher if it does not run yet, and wakes it.
-    fn wake_flusher(self: &Arc<Self>, state: &mut State) {
-        if state.flusher.is_none() {
-            state.stop_flusher = false;
-            let link = Arc::clone(self);
-            match Worker::spawn(self.flusher_name.clone(), move || link.run_flusher()) {
-                Ok(worker) => state.flusher = Some(worker),
-                // Without a thread to come back for them, frames must not be held.
-                Err(error) => {
-                    log::warn!(target: "amps::net", "cannot start {}: {error}", self.flusher_name);
-                    state.burst.end();
-                }
-            }
-        }
-        self.work.notify_one();
-    }
-
-    /// The flusher: writes what the callers of a burst left behind. Parked while there is no burst.
-    fn run_flusher(self: &Arc<Self>) {
-        let mut idle = 0;
-        loop {
-            let mut state = self.state.lock();
-            while !state.stop_flusher && !state.wants_flusher() && !state.burst.is_active() {
-                idle = 0;
-                self.work.wait(&mut state);
-            }
-            if state.stop_flusher {
-                return;
-            }
-            if !state.wants_flusher() {
-                let seen = state.writes;
-                self.work.wait_for(&mut state, TICK);
-                if !state.wants_flusher() {
-                    if state.writing || state.writes != seen {
-                        idle = 0;
-                        continue;
-                    }
-                    if state.front.is_empty() {
-                        idle += 1;
-                        if idle >= IDLE_TICKS {
-                            state.burst.end();
-                        }
-                        continue;
-                    }
-                }
-            }
-            idle = 0;
-            if let Err(transport) = self.write(state, Effort::Blocking) {
-                transport.shutdown();
-            }
-        }
-    }
 }
 
 /// What the loss of a connection means for the thread that noticed it.
@@ -568,12 +517,13 @@ impl Effort {
     }
 }
 
-impl State {
-    /// Somebody waits for what is queued, and nobody is writing it.
-    fn wants_flusher(&self) -> bool {
-        self.flush && !self.writing && !self.front.is_empty()
+impl std::fmt::Debug for dyn StoredFrames {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("StoredFrames")
     }
+}
 
+impl State {
     /// Forgets everything that concerns one connection.
     fn reset(&mut self) {
         let dropped = self.front.len() + self.deferred.len();
@@ -587,6 +537,7 @@ impl State {
         self.writing = false;
         self.flush = false;
         self.burst = Burst::default();
+        self.sequences.reset();
     }
 
     /// A write failed: nothing more leaves over this connection.
@@ -611,3 +562,6 @@ impl State {
         self.back = if buffer.capacity() > KEPT { Vec::new() } else { buffer };
     }
 }
+
+#[cfg(test)]
+mod tests;
