@@ -9,4 +9,5 @@ macro_rules! guides {
 
 guides! {
     getting_started: "getting-started.md",
+    commands: "commands.md",
 }
