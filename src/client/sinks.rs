@@ -114,21 +114,16 @@ impl Routes {
         all.iter().for_each(|route| route.sink.finish(End::Complete));
     }
 
-    /// The connection is lost: every stream fails, every route goes. Returns the ids of the queries that handlers wait
-    /// for.
-    pub(crate) fn fail_all(&self, cause: &Error) -> Vec<String> {
-        let (all, lost) = {
-            let mut table = self.table.lock();
-            let queries = table.take_kind(RouteKind::Query);
-            let handled = |route: &Route<Sink>| matches!(route.sink, Sink::Handler(_));
-            let lost: Vec<_> = queries.iter().filter(|(_, r)| handled(r)).map(|(id, _)| id.clone()).collect();
-            let mut all = table.clear();
-            all.extend(queries.into_iter().map(|(_, route)| route));
-            (all, lost)
-        };
+    /// The connection is lost: the routes of every command that went out over it go, and their streams fail. A command
+    /// that `still_waits` to be sent keeps its own. Returns the queries that handlers wait for: their ids, and those of
+    /// their commands.
+    pub(crate) fn fail(&self, cause: &Error, still_waits: impl Fn(&str) -> bool) -> Vec<(String, String)> {
+        let gone = self.table.lock().take_gone(|command| !still_waits(command));
         self.changed();
-        all.iter().for_each(|route| route.sink.finish(End::Failed(cause.clone())));
-        lost
+        gone.iter().for_each(|(_, route)| route.sink.finish(End::Failed(cause.clone())));
+        let is_lost =
+            |route: &Route<Sink>| route.kind == RouteKind::Query && matches!(route.sink, Sink::Handler(_));
+        gone.into_iter().filter(|(_, route)| is_lost(route)).map(|(id, route)| (id, route.command)).collect()
     }
 
     fn changed(&self) {

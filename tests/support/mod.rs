@@ -1,8 +1,9 @@
-//! What several tests of the embedded server share.
+//! What several tests share.
 
 // Each test binary uses its own part of it.
-#![allow(dead_code)]
+#![allow(dead_code, unused_imports)]
 
+pub(crate) mod client;
 mod raw_client;
 
 pub(crate) use raw_client::RawClient;

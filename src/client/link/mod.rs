@@ -74,6 +74,8 @@ pub(crate) trait Outgoing {
 pub(crate) enum Refusal {
     /// No connection, and none that the caller could wait for.
     NotConnected,
+    /// The caller has waited for a connection that did not come back.
+    GivenUp,
     /// Somebody logs on or repairs, and the caller does not wait.
     Busy,
     TimedOut,
@@ -298,6 +300,14 @@ impl Link {
         true
     }
 
+    /// Somebody repairs what could not be repaired before: everybody else waits.
+    pub(crate) fn hold(&self, by: ThreadKey) {
+        let mut state = self.state.lock();
+        if state.gate == Gate::Down {
+            state.gate = Gate::Held(by);
+        }
+    }
+
     /// Waits until the sender may send, and closes the gate to everybody else.
     pub(crate) fn acquire(&self, sender: &Sender) -> Result<Hold, Refusal> {
         let (mut state, _) = self.admit(self.state.lock(), sender)?;
@@ -376,11 +386,13 @@ impl Link {
     /// Waits until the sender may send, or says why it may not.
     #[cold]
     fn admit<'a>(&self, mut state: Guard<'a>, sender: &Sender) -> Result<(Guard<'a>, Place), Refusal> {
+        let mut waited = false;
         loop {
             let mine = match state.gate {
                 Gate::Open => true,
                 Gate::Held(by) => by == sender.thread,
                 Gate::Lost => false,
+                Gate::Down if waited => return Err(Refusal::GivenUp),
                 Gate::Down => return Err(Refusal::NotConnected),
             };
             if mine && state.transport.is_none() {
@@ -395,6 +407,7 @@ impl Link {
             if !mine && !sender.patient {
                 return Err(Refusal::Busy);
             }
+            waited = true;
             match sender.deadline {
                 None => self.changed.wait(&mut state),
                 Some(deadline) => {
