@@ -10,4 +10,5 @@ macro_rules! guides {
 guides! {
     getting_started: "getting-started.md",
     commands: "commands.md",
+    threads_and_callbacks: "threads-and-callbacks.md",
 }
