@@ -460,13 +460,16 @@ impl Link {
             });
             if state.version != version || state.transport.is_none() {
                 // The connection went away meanwhile, and whoever took it away reset the outbox.
-                return outcome.map(drop).map_err(|_| transport);
+                return outcome.map(drop).map_err(|_| {
+                    note_dropped(buffer.len());
+                    transport
+                });
             }
             state.writing = false;
             match outcome {
                 Ok(written) => state.put_back(buffer, written),
                 Err(_) => {
-                    state.fail();
+                    state.fail(buffer.len());
                     return Err(transport);
                 }
             }
@@ -549,10 +552,7 @@ impl std::fmt::Debug for dyn StoredFrames {
 impl State {
     /// Forgets everything that concerns one connection.
     fn reset(&mut self) {
-        let dropped = self.front.len() + self.deferred.len();
-        if dropped > 0 {
-            log::warn!(target: "amps::net", "{dropped} bytes were still queued when the connection went away");
-        }
+        note_dropped(self.front.len() + self.deferred.len());
         self.transport = None;
         self.front.clear();
         self.shown = 0;
@@ -563,8 +563,9 @@ impl State {
         self.sequences.reset();
     }
 
-    /// A write failed: nothing more leaves over this connection.
-    fn fail(&mut self) {
+    /// A write of so many bytes failed: nothing more leaves over this connection.
+    fn fail(&mut self, unwritten: usize) {
+        note_dropped(unwritten + self.front.len());
         if self.gate == Gate::Open {
             self.gate = Gate::Lost;
         }
@@ -583,6 +584,13 @@ impl State {
         }
         buffer.clear();
         self.back = if buffer.capacity() > KEPT { Vec::new() } else { buffer };
+    }
+}
+
+/// Frames that nobody keeps are gone with their connection. How much of a failed write has left is not known.
+fn note_dropped(bytes: usize) {
+    if bytes > 0 {
+        log::warn!(target: "amps::net", "up to {bytes} bytes were still queued when the connection went away");
     }
 }
 
