@@ -11,6 +11,7 @@ use super::receiver::Clockwork;
 use super::registry::{Failure, Global, HandlerCell, contain};
 use super::routes::RouteKind;
 use super::sinks::Sink;
+use super::writes;
 use crate::callbacks::{MessageHandler, Origin};
 use crate::message::Message;
 use crate::stream::{End, Selection, StreamQueue};
@@ -269,6 +270,10 @@ impl Dispatcher {
         let refused = message.status() != Status::Success;
         let ids = [message.command_id(), message.query_id(), message.text(Field::SubId)];
         let mut taken = self.complete(message, ack, refused);
+        if ack.intersects(AckType::PERSISTED) {
+            self.hand_over(message.block(), clockwork);
+            taken |= writes::persisted(&self.core, message);
+        }
         if let Some(handler) = self.core.registry.global(Global::Ack) {
             self.call(&handler, message, Global::Ack.origin(), clockwork);
             taken = true;

@@ -4,11 +4,14 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use parking_lot::Mutex;
+
 use super::recovery::DisconnectHandler;
 use super::registry::{Global, ListenerId, cell, contain};
 use super::{Client, heartbeats};
 use crate::callbacks::{
-    ConnectionStateListener, Direction, ExceptionListener, MessageHandler, Origin, Outcome, TransportFilter,
+    ConnectionStateListener, Direction, ExceptionListener, FailedWriteHandler, MessageHandler, Origin, Outcome,
+    TransportFilter,
 };
 use crate::command::check_text;
 use crate::error::Result;
@@ -55,6 +58,13 @@ impl Client {
     /// ```
     pub fn set_last_chance_handler(&self, handler: impl MessageHandler + 'static) {
         self.core().registry.set_global(Global::LastChance, Some(cell(handler)));
+    }
+
+    /// Sets who hears of writes that the server refused. Default: nobody; refusals go to the last-chance handler.
+    ///
+    /// See [`FailedWriteHandler`].
+    pub fn set_failed_write_handler(&self, handler: impl FailedWriteHandler + 'static) {
+        self.core().registry.set_failed_write(Some(Arc::new(Mutex::new(Box::new(handler)))));
     }
 
     /// Sets who gets the messages that the bookmark store has recognised as duplicates. Default: nobody.
