@@ -6,6 +6,7 @@ mod callbacks;
 mod client;
 mod command;
 mod error;
+mod ha;
 mod message;
 mod options;
 #[cfg(test)]
@@ -32,6 +33,7 @@ pub use client::{
 };
 pub use command::Command;
 pub use error::{Error, ErrorClass, ErrorKind, HandlerError, Reason, Result};
+pub use ha::{DefaultServerChooser, ServerChooser};
 pub use message::Message;
 pub use options::{BookmarkNotFound, Conflation, LogonOptions, Rate, SowOptions, SubscribeOptions};
 pub use store::{PublishStore, PublishStoreResizeHandler, Selector, StoreEntry, StoreReplayer};
