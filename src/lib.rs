@@ -33,7 +33,10 @@ pub use client::{
 };
 pub use command::Command;
 pub use error::{Error, ErrorClass, ErrorKind, HandlerError, Reason, Result};
-pub use ha::{DefaultServerChooser, ServerChooser};
+pub use ha::{
+    DefaultServerChooser, ExponentialDelayBuilder, ExponentialDelayStrategy, FixedDelayStrategy,
+    ReconnectDelayStrategy, ServerChooser,
+};
 pub use message::Message;
 pub use options::{BookmarkNotFound, Conflation, LogonOptions, Rate, SowOptions, SubscribeOptions};
 pub use store::{PublishStore, PublishStoreResizeHandler, Selector, StoreEntry, StoreReplayer};
