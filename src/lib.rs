@@ -11,6 +11,7 @@ mod command;
 mod error;
 #[cfg(doctest)]
 mod guides;
+mod ha;
 mod message;
 mod options;
 #[cfg(test)]
@@ -37,6 +38,10 @@ pub use client::{
 };
 pub use command::Command;
 pub use error::{Error, ErrorClass, ErrorKind, HandlerError, Reason, Result};
+pub use ha::{
+    DefaultServerChooser, ExponentialDelayBuilder, ExponentialDelayStrategy, FixedDelayStrategy,
+    ReconnectDelayStrategy, ServerChooser,
+};
 pub use message::Message;
 pub use options::{BookmarkNotFound, Conflation, LogonOptions, Rate, SowOptions, SubscribeOptions};
 pub use store::{PublishStore, PublishStoreResizeHandler, Selector, StoreEntry, StoreReplayer};
