@@ -55,6 +55,8 @@ mod entitlement;
 mod filter;
 mod frame;
 mod frames;
+#[cfg(test)]
+mod garbage;
 mod hub;
 mod inside;
 mod inspect;
@@ -76,6 +78,7 @@ mod socket;
 mod sow;
 mod state;
 mod subscriptions;
+#[cfg(unix)]
 mod temp_dir;
 mod timers;
 mod topic;

@@ -80,10 +80,7 @@ mod tests {
             let topics = TopicPattern::new(text, false).unwrap();
             assert!(topics.is_literal(), "{text}");
             assert!(topics.matches(text), "{text}");
-            assert!(
-                !topics.matches(&format!("{text}s")) && !topics.matches(&text.to_uppercase().repeat(2))
-                    || text.is_empty()
-            );
+            assert!(!topics.matches(&format!("{text}s")) && !topics.matches(&format!("a{text}")), "{text}");
         }
         for character in REGEX_CHARACTERS {
             let pattern = TopicPattern::new(&format!("a{character}"), false);

@@ -478,4 +478,9 @@ mod tests {
         }
         assert!(!filter("/38 = 'x' OR /35 = 'E' OR /99 != 1").matches(&document));
     }
+    #[test]
+    fn a_compiled_filter_can_be_shared_between_threads() {
+        fn is_shared<T: Send + Sync + 'static>() {}
+        is_shared::<Filter>();
+    }
 }

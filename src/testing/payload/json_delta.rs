@@ -92,7 +92,7 @@ fn write_difference(out: &mut String, old: Node<'_, '_>, new: Node<'_, '_>, keys
     let mut is_first = true;
     out.push('{');
     for member in new.children().filter(|member| seen.insert(member.key())) {
-        let start = (out.len(), is_first);
+        let (mark, was_first) = (out.len(), is_first);
         let before = before.get(&member.key()).copied();
         let keys = keys_within(&member.key(), keys);
         push_key(out, member, &mut is_first);
@@ -100,8 +100,8 @@ fn write_difference(out: &mut String, old: Node<'_, '_>, new: Node<'_, '_>, keys
         found.changed |= inner.changed;
         found.written |= inner.written;
         if !inner.written {
-            out.truncate(start.0);
-            is_first = start.1;
+            out.truncate(mark);
+            is_first = was_first;
         }
     }
     out.push('}');

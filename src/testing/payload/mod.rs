@@ -149,6 +149,7 @@ pub(crate) fn difference(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::garbage;
 
     const FIX: PayloadType = PayloadType::Fix { separator: 1 };
     const NVFIX: PayloadType = PayloadType::Nvfix { separator: 1 };
@@ -288,5 +289,60 @@ mod tests {
             assert_eq!(found, Difference { payload: told.into(), changed }, "after {published}");
             stored = new;
         }
+    }
+    /// Whatever the bytes, a payload is read or it is not, as `serde_json` has it, and two of them merge or differ.
+    #[test]
+    fn garbage_never_panics() {
+        const WORDS: [&str; 32] = [
+            "{",
+            "}",
+            "{\"a\":",
+            "{\"a\":1}",
+            "[",
+            "]",
+            "[[",
+            "]]",
+            ",",
+            ":",
+            "\"",
+            "\"a\"",
+            "\"b\"",
+            "\"\\u0061\"",
+            "\\",
+            "1",
+            "-0.5e3",
+            "null",
+            "true",
+            "\"\"",
+            "é",
+            "\u{1}",
+            "1=a\u{1}",
+            "=",
+            "b=2\u{1}",
+            ",\"b\":2}",
+            "],",
+            "},",
+            "{}",
+            "[]",
+            ":{",
+            "\"c\":[",
+        ];
+        let keys = [identifier("/a"), identifier("/a/b[1]"), identifier("[/b/]")];
+        let texts: Vec<_> =
+            garbage::texts(0x5eed, &WORDS).take(20_000).chain(garbage::bytes(0x5eed).take(2_000)).collect();
+        let mut readable = 0;
+        for pair in texts.windows(2) {
+            let (old, new) = (pair[0].as_bytes(), pair[1].as_bytes());
+            for payload_type in [PayloadType::Json, FIX, NVFIX, PayloadType::Binary] {
+                let document = Document::new(payload_type, old);
+                keys.iter().for_each(|key| drop(document.values(key)));
+                merge(payload_type, old, new);
+                difference(payload_type, old, new, &keys);
+                readable += usize::from(document.is_readable());
+            }
+            let is_json = serde_json::from_str::<serde_json::Value>(&pair[0]).is_ok();
+            assert_eq!(Document::new(PayloadType::Json, old).is_readable(), is_json, "{:?}", pair[0]);
+        }
+        assert!(readable > 100, "few texts were readable: the words are badly chosen");
     }
 }
