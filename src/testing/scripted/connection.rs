@@ -367,7 +367,7 @@ impl PeerConnection {
         })?;
         let deadline = after(self.timeout);
         let mut written = 0;
-        for piece in bytes.chunks(chunk.unwrap_or(bytes.len()).max(1)) {
+        for piece in pieces(bytes, chunk) {
             written += write_piece(&socket, piece, deadline).map_err(|(n, error)| {
                 let written = written + n;
                 let kind = match error.kind() {
@@ -417,6 +417,11 @@ fn ended<T>(link: &Link) -> Option<Result<T>> {
     link.end.clone().map(Err)
 }
 
+/// What goes into one write each.
+fn pieces(bytes: &[u8], chunk: Option<usize>) -> impl Iterator<Item = &[u8]> {
+    bytes.chunks(chunk.unwrap_or(bytes.len()).max(1))
+}
+
 /// Writes all of a piece, or says how much of it was written until the failure.
 fn write_piece(mut socket: &Socket, piece: &[u8], deadline: Instant) -> Result<usize, (usize, io::Error)> {
     let mut written = 0;
@@ -443,4 +448,24 @@ fn write_piece(mut socket: &Socket, piece: &[u8], deadline: Instant) -> Result<u
 fn is_passing(error: &io::Error) -> bool {
     use io::ErrorKind::{Interrupted, TimedOut, WouldBlock};
     matches!(error.kind(), Interrupted | TimedOut | WouldBlock)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::endpoint::Endpoint;
+    use super::*;
+
+    #[test]
+    fn a_write_is_cut_into_pieces_of_the_size_that_was_set_last() {
+        let shared = Arc::new(Shared::new(Endpoint::tcp().unwrap().0, Duration::ZERO));
+        shared.change(|state| state.links.push(Link::default()));
+        let connection = PeerConnection::new(shared, 1);
+        for (chunk, sizes) in [(3, vec![3, 3, 1]), (1, vec![1; 7]), (7, vec![7]), (8, vec![7]), (0, vec![7])]
+        {
+            connection.chunks_of(chunk);
+            let chunk = connection.look(|link| link.chunk);
+            assert_eq!(pieces(b"7 bytes", chunk).map(<[u8]>::len).collect::<Vec<_>>(), sizes, "{chunk:?}");
+        }
+        assert_eq!(pieces(b"", None).count(), 0);
+    }
 }
