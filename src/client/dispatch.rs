@@ -281,9 +281,9 @@ impl Dispatcher {
         let delivery =
             ids.into_iter().flatten().find_map(|id| self.core.routes.acknowledge(id, ack, refused));
         if let Some(delivery) = delivery {
+            taken |= delivery.expected;
             if let Some(sink) = &delivery.sink {
                 self.one(sink, message, index, clockwork);
-                taken = true;
             }
             if let Some(sink) = &delivery.ended {
                 self.end(sink, message.block(), clockwork);

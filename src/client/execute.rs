@@ -204,7 +204,8 @@ impl Placement<'_> {
         let wants_acks = !user.without(AckType::PERSISTED).is_empty() || kind == RouteKind::Command;
         ids.extend(command.command_id_text().filter(|_| wants_acks));
         for id in ids {
-            let route = Route { sink: sink.clone(), kind, command: id_of(command), acks: user, ends_with };
+            let (sink, command) = (sink.clone(), id_of(command));
+            let route = Route { sink, kind, command, acks: user, library, ends_with };
             if !self.entered.iter().any(|entered| entered == id) && self.core.routes.insert(id, route) {
                 self.entered.push(id.to_owned());
             }

@@ -1,5 +1,6 @@
 //! What may be changed while a client runs.
 
+use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -14,7 +15,7 @@ use crate::callbacks::{
     TransportFilter,
 };
 use crate::command::check_text;
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::stream::checked_depth;
 
 /// Which messages a global handler sees.
@@ -25,6 +26,32 @@ pub enum GlobalKind {
     Ack,
     /// Every heartbeat of the server.
     Heartbeat,
+}
+
+impl FromStr for GlobalKind {
+    type Err = Error;
+
+    /// Reads `ack` or `heartbeat`.
+    ///
+    /// ```
+    /// use amps_client::GlobalKind;
+    ///
+    /// assert_eq!("ack".parse::<GlobalKind>()?, GlobalKind::Ack);
+    /// assert!("publish".parse::<GlobalKind>().is_err());
+    /// # Ok::<(), amps_client::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Command`](ErrorKind::Command): there is no global handler for anything else. Duplicates and what nobody takes
+    /// have setters of their own.
+    fn from_str(text: &str) -> Result<GlobalKind> {
+        match text {
+            "ack" => Ok(GlobalKind::Ack),
+            "heartbeat" => Ok(GlobalKind::Heartbeat),
+            other => Err(Error::new(ErrorKind::Command, format!("there is no global handler for `{other}`"))),
+        }
+    }
 }
 
 /// Setters for callbacks and switches. Each may be called at any time, on any thread, also from inside a callback, and
