@@ -9,6 +9,8 @@ mod callbacks;
 mod client;
 mod command;
 mod error;
+#[cfg(doctest)]
+mod guides;
 mod message;
 mod options;
 #[cfg(test)]

@@ -130,6 +130,10 @@ impl Core {
                 ErrorKind::Disconnected,
                 format!("{what} was not sent: the client is not connected"),
             ),
+            Refusal::GivenUp => Error::new(
+                ErrorKind::Disconnected,
+                format!("{what} was not sent: the connection was lost and did not come back"),
+            ),
             Refusal::Busy => {
                 let text = format!("{what} was not sent: a logon or a reconnect is in progress");
                 Error::new(ErrorKind::RetryOperation, text)
@@ -174,11 +178,27 @@ impl Core {
         self.registry.report(UnhandledError::new(error, origin));
     }
 
-    /// Releases whoever waits for an answer on this connection or an earlier one (D-4).
-    pub(crate) fn release_waiters(&self, version: u64, cause: &Error) {
+    /// Releases whoever waits for an answer on this connection or an earlier one (D-4). Returns the ids of their commands.
+    pub(crate) fn release_waiters(&self, version: u64, cause: &Error) -> Vec<String> {
+        let cause = lost_while_waiting(cause);
         let released = self.acks.lock().release(version);
-        for waiter in released {
-            waiter.fulfil(Err(lost_while_waiting(cause)));
+        let tell = |(command, waiter): (String, Arc<Reply>)| {
+            waiter.fulfil(Err(cause.clone()));
+            command
+        };
+        released.into_iter().map(tell).collect()
+    }
+
+    /// Ends the routes and streams of a lost connection. A command that was not sent yet goes on waiting and keeps its
+    /// own. A query that a handler waits for has nobody else to hear of its end, unless its caller was `released`.
+    pub(crate) fn end_routes(&self, cause: &Error, released: &[String]) {
+        let cause = lost_while_waiting(cause);
+        let still_waits = |command: &str| self.acks.lock().is_waiting(command);
+        for (command, query) in self.routes.fail(&cause, still_waits) {
+            if !released.contains(&command) {
+                let failure = UnhandledError::new(cause.clone(), Origin::Connection);
+                self.registry.report(failure.with_id(Some(&query)));
+            }
         }
     }
 
@@ -187,12 +207,18 @@ impl Core {
     pub(crate) fn abandon(&self, cause: &Error) {
         self.stops.fetch_add(1, Ordering::AcqRel);
         let version = self.link.version();
-        let was_connected = self.session.lock().disconnect();
-        if let Some(transport) = self.link.close() {
+        let me = ThreadKey::current();
+        let (was_connected, transport) = {
+            let mut session = self.session.lock();
+            let goes_on = session.is_repaired_by(me) && !session.is_closed_to(me);
+            let transport = if goes_on { self.link.discard(me) } else { self.link.close() };
+            (session.disconnect(), transport)
+        };
+        if let Some(transport) = transport {
             transport.shutdown();
         }
-        self.release_waiters(version, cause);
-        self.routes.end_all();
+        let released = self.release_waiters(version, cause);
+        self.end_routes(cause, &released);
         self.wait_for_threads(None);
         self.receive_thread.store(0, Ordering::Release);
         if was_connected {
@@ -206,7 +232,11 @@ impl Core {
         if !self.threads.begin_close(!hangs, limit) {
             return;
         }
-        self.session.lock().closing = true;
+        {
+            let mut session = self.session.lock();
+            session.closing = true;
+            session.cancel_repair();
+        }
         if !hangs {
             self.link.drain(limit.unwrap_or(DRAIN));
         }

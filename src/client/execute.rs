@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use super::core::Core;
 use super::link::Outgoing;
+use super::recovery::reviving;
 use super::reply::Reply;
 use super::routes::{Route, RouteKind};
 use super::sinks::Sink;
@@ -94,11 +95,12 @@ pub(crate) fn place(core: &Core, command: Command, sink: Option<Sink>, wanted: W
     let deadline = command.timeout_value().and_then(|limit| Instant::now().checked_add(limit));
     let awaited = if waits { awaited } else { AckType::NONE };
     let mut placement = Placement { core, command, acks, awaited, deadline, entered: Vec::new() };
-    placement.settle_ids(sink.is_some() || waits);
+    // The waiter first: its command counts as not sent yet, which keeps the routes through a loss.
+    let reply = placement.register(sink.is_some())?;
     if let Some(sink) = sink {
         placement.enter_routes(&sink, library);
     }
-    match placement.send() {
+    match placement.send(reply) {
         Ok(reply) => Ok(Placed { command: placement.command, reply }),
         Err(error) => {
             placement.undo(&error);
@@ -110,9 +112,9 @@ pub(crate) fn place(core: &Core, command: Command, sink: Option<Sink>, wanted: W
 /// Sends a frame as it is and waits for nothing.
 pub(crate) fn send_only(core: &Core, command: &Command) -> Result<()> {
     command.check_verb()?;
-    let deadline = command.timeout_value().map(|limit| Instant::now() + limit);
-    core.link
-        .publish(|| core.sender(deadline), |buffer| command.encode(command.ack_type_value(), buffer))
+    let deadline = command.timeout_value().and_then(|limit| Instant::now().checked_add(limit));
+    let encode = |buffer: &mut Vec<u8>| command.encode(command.ack_type_value(), buffer);
+    reviving(core, || core.link.publish(|| core.sender(deadline), encode))
         .map_err(|refusal| core.refusal(refusal, command.command_type().name()))
 }
 
@@ -128,16 +130,26 @@ fn check_replace(command: &Command) -> Result<()> {
 }
 
 impl Placement<'_> {
-    /// Gives the command an id if it needs one and has none, or if its generated one is taken (M-2).
-    fn settle_ids(&mut self, needs_id: bool) {
-        let Some(id) = self.command.command_id_text() else {
-            if needs_id {
-                self.command.renew_id();
+    /// Gives the command an id if it needs one and has none, or if its generated one is taken (M-2); enters who waits
+    /// for its answer, if anybody does.
+    fn register(&mut self, has_sink: bool) -> Result<Option<Arc<Reply>>> {
+        let waits = !self.awaited.is_empty();
+        if self.command.command_id_text().is_none() && (has_sink || waits) {
+            self.command.renew_id();
+        }
+        let reply = Arc::new(Reply::default());
+        loop {
+            let id = id_of(&self.command);
+            let free = !waits || self.core.acks.lock().register(&id, self.awaited, Arc::clone(&reply));
+            if !self.command.has_generated_id() {
+                return if free { Ok(waits.then_some(reply)) } else { Err(id_in_use(&id)) };
             }
-            return;
-        };
-        let taken = self.core.routes.contains(id) || self.core.acks.lock().is_waiting(id);
-        if taken && self.command.has_generated_id() {
+            if free && !self.core.routes.contains(&id) {
+                return Ok(waits.then_some(reply));
+            }
+            if free && waits {
+                self.core.acks.lock().cancel(&id);
+            }
             self.command.renew_id();
         }
     }
@@ -164,24 +176,20 @@ impl Placement<'_> {
         let wants_acks = !user.without(AckType::PERSISTED).is_empty() || kind == RouteKind::Command;
         ids.extend(command.command_id_text().filter(|_| wants_acks));
         for id in ids {
-            let route = Route { sink: sink.clone(), kind, acks: user, ends_with };
+            let route = Route { sink: sink.clone(), kind, command: id_of(command), acks: user, ends_with };
             if !self.entered.iter().any(|entered| entered == id) && self.core.routes.insert(id, route) {
                 self.entered.push(id.to_owned());
             }
         }
     }
 
-    fn send(&mut self) -> Result<Option<Message>> {
-        if self.awaited.is_empty() {
+    fn send(&self, reply: Option<Arc<Reply>>) -> Result<Option<Message>> {
+        let Some(reply) = reply else {
             return self.send_unanswered().map(|()| None);
-        }
-        let id = self.command.command_id_text().unwrap_or_default().to_owned();
-        let reply = Arc::new(Reply::default());
-        self.core.acks.lock().register(&id, self.awaited, Arc::clone(&reply));
-        let sent = self.core.link.send(
-            &self.core.sender(self.deadline),
-            &mut Frame { core: self.core, command: &self.command, acks: self.acks, id: &id },
-        );
+        };
+        let id = id_of(&self.command);
+        let mut frame = Frame { core: self.core, command: &self.command, acks: self.acks, id: &id };
+        let sent = reviving(self.core, || self.core.link.send(&self.core.sender(self.deadline), &mut frame));
         if let Err(refusal) = sent {
             self.core.acks.lock().cancel(&id);
             return Err(self.core.refusal(refusal, self.command.command_type().name()));
@@ -199,8 +207,8 @@ impl Placement<'_> {
 
     fn send_unanswered(&self) -> Result<()> {
         let Placement { core, command, acks, deadline, .. } = self;
-        core.link
-            .publish(|| core.sender(*deadline), |buffer| command.encode(*acks, buffer))
+        let encode = |buffer: &mut Vec<u8>| command.encode(*acks, buffer);
+        reviving(core, || core.link.publish(|| core.sender(*deadline), encode))
             .map_err(|refusal| core.refusal(refusal, command.command_type().name()))
     }
 
@@ -265,6 +273,15 @@ pub(crate) fn unanswered(core: &Core, mut command: Command) -> Result<()> {
             error => error,
         }
     })
+}
+
+fn id_of(command: &Command) -> String {
+    command.command_id_text().unwrap_or_default().to_owned()
+}
+
+fn id_in_use(id: &str) -> Error {
+    let text = format!("the command id `{id}` is in use by a command that waits for its answer");
+    Error::new(ErrorKind::Usage, text).with_command_id(id)
 }
 
 /// What a query's route waits for besides its `group_end`.

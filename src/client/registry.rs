@@ -258,6 +258,13 @@ impl Failure {
         Failure { error: Error::new(ErrorKind::HandlerPanicked, text), backtrace }
     }
 
+    /// True if what the callback returned is our own [`Disconnected`](ErrorKind::Disconnected).
+    pub(crate) fn is_disconnect(&self) -> bool {
+        let returned =
+            std::error::Error::source(&self.error).and_then(|source| source.downcast_ref::<Error>());
+        returned.is_some_and(Error::is_disconnect)
+    }
+
     /// The same with words before the text of the error, which becomes the source.
     pub(crate) fn about(self, what: &str) -> Failure {
         let text = format!("{what}: {}", self.error);

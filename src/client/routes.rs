@@ -17,6 +17,8 @@ pub(crate) struct RouteTable<S> {
 pub(crate) struct Route<S> {
     pub(crate) sink: S,
     pub(crate) kind: RouteKind,
+    /// The id of the command that made the route.
+    pub(crate) command: String,
     /// The acknowledgements to be delivered: those the user asked for.
     pub(crate) acks: AckType,
     /// What ends the route. [`AckType::NONE`]: for a query its `group_end`, for a subscription nothing.
@@ -70,6 +72,11 @@ impl<S: Clone> RouteTable<S> {
         self.routes.drain().map(|(_, route)| route).collect()
     }
 
+    /// Takes out the routes of the commands for which `is_gone` holds.
+    pub(crate) fn take_gone(&mut self, is_gone: impl Fn(&str) -> bool) -> Vec<(String, Route<S>)> {
+        self.routes.extract_if(|_, route| is_gone(&route.command)).collect()
+    }
+
     /// Takes out all routes of one kind.
     pub(crate) fn take_kind(&mut self, kind: RouteKind) -> Vec<(String, Route<S>)> {
         self.routes.extract_if(|_, route| route.kind == kind).collect()
@@ -120,7 +127,7 @@ mod tests {
     use super::*;
 
     fn route(kind: RouteKind, acks: &str, ends_with: AckType) -> Route<&'static str> {
-        Route { sink: "sink", kind, acks: AckType::of(acks), ends_with }
+        Route { sink: "sink", kind, command: "c".to_owned(), acks: AckType::of(acks), ends_with }
     }
 
     fn table(id: &str, route: Route<&'static str>) -> RouteTable<&'static str> {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::execute::{Wanted, place, send_only, unanswered};
+use super::recovery::reviving;
 use super::registry::cell;
 use super::sinks::Sink;
 use super::{Client, Core, streams};
@@ -141,8 +142,8 @@ impl Client {
         let data = data.as_ref();
         check_text("topic", topic)?;
         let core = self.core();
-        core.link
-            .publish(|| core.sender(None), |buffer| push_publish(buffer, topic, data).map_err(too_large))
+        let encode = |buffer: &mut Vec<u8>| push_publish(buffer, topic, data).map_err(too_large);
+        reviving(core, || core.link.publish(|| core.sender(None), encode))
             .map_err(|refusal| core.refusal(refusal, "publish").with_topic(topic))?;
         Ok(0)
     }
@@ -498,8 +499,7 @@ fn publish_with(
         frame.text(Field::CorrelationId, &options.correlation_id).text(Field::SowKey, &options.sow_key);
         frame.finish(data).map_err(too_large)
     };
-    core.link
-        .publish(|| core.sender(None), encode)
+    reviving(core, || core.link.publish(|| core.sender(None), encode))
         .map_err(|refusal| core.refusal(refusal, kind.name()).with_topic(topic))?;
     Ok(0)
 }
