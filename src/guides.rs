@@ -12,4 +12,5 @@ guides! {
     commands: "commands.md",
     threads_and_callbacks: "threads-and-callbacks.md",
     testing_your_program: "testing-your-program.md",
+    design_decisions: "design-decisions.md",
 }
