@@ -72,7 +72,9 @@ fn follow(blotter: &Client, at_noon: impl Fn() -> Result<()>) -> Result<()> {
         let message = message?;
         let key = message.sow_key().unwrap_or_default().to_owned();
         match message.command() {
-            CommandType::Sow => drop(open.insert(key)),
+            CommandType::Sow => {
+                open.insert(key);
+            }
             CommandType::GroupEnd => {
                 println!("{} orders are open at noon", open.len());
                 at_noon()?; // what comes after this mark is live

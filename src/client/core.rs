@@ -194,7 +194,7 @@ impl Core {
     pub(crate) fn end_routes(&self, cause: &Error, released: &[String]) {
         let cause = lost_while_waiting(cause);
         let still_waits = |command: &str| self.acks.lock().is_waiting(command);
-        for (query, command) in self.routes.fail(&cause, still_waits) {
+        for (command, query) in self.routes.fail(&cause, still_waits) {
             if !released.contains(&command) {
                 let failure = UnhandledError::new(cause.clone(), Origin::Connection);
                 self.registry.report(failure.with_id(Some(&query)));
@@ -207,8 +207,14 @@ impl Core {
     pub(crate) fn abandon(&self, cause: &Error) {
         self.stops.fetch_add(1, Ordering::AcqRel);
         let version = self.link.version();
-        let was_connected = self.session.lock().disconnect();
-        if let Some(transport) = self.link.close() {
+        let me = ThreadKey::current();
+        let (was_connected, transport) = {
+            let mut session = self.session.lock();
+            let goes_on = session.is_repaired_by(me) && !session.is_closed_to(me);
+            let transport = if goes_on { self.link.discard(me) } else { self.link.close() };
+            (session.disconnect(), transport)
+        };
+        if let Some(transport) = transport {
             transport.shutdown();
         }
         let released = self.release_waiters(version, cause);

@@ -81,7 +81,8 @@ pub(crate) fn logon(core: &Core, logon: &Logon) -> Result<String> {
     core.refuse_to_hang("logon")?;
     let deadline = logon.timeout.and_then(|limit| Instant::now().checked_add(limit));
     let sender = core.sender(deadline);
-    let hold = core.link.acquire(&sender).map_err(|refusal| core.refusal(refusal, "logon"))?;
+    let hold = core.link.acquire(&sender).map_err(|refusal| core.refusal(refusal, "logon"));
+    let hold = hold.inspect_err(|error| core.report(error.clone(), Origin::Logon))?;
     let outcome = Exchange::new(core, logon, deadline).run();
     let outcome = outcome.and_then(|(id, info)| established(core, info).map(|()| id));
     let outcome = outcome.and_then(|id| if hold.release(&core.link) { Ok(id) } else { Err(lost()) });

@@ -1,5 +1,6 @@
 //! The routes of a client, shared by the threads that place commands and the one that receives.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -115,15 +116,22 @@ impl Routes {
     }
 
     /// The connection is lost: the routes of every command that went out over it go, and their streams fail. A command
-    /// that `still_waits` to be sent keeps its own. Returns the queries that handlers wait for: their ids, and those of
-    /// their commands.
-    pub(crate) fn fail(&self, cause: &Error, still_waits: impl Fn(&str) -> bool) -> Vec<(String, String)> {
+    /// that `still_waits` to be sent keeps its own. Returns the queries that handlers wait for: the ids of their
+    /// commands, and their own.
+    pub(crate) fn fail(&self, cause: &Error, still_waits: impl Fn(&str) -> bool) -> HashMap<String, String> {
         let gone = self.table.lock().take_gone(|command| !still_waits(command));
         self.changed();
-        gone.iter().for_each(|(_, route)| route.sink.finish(End::Failed(cause.clone())));
-        let is_lost =
-            |route: &Route<Sink>| route.kind == RouteKind::Query && matches!(route.sink, Sink::Handler(_));
-        gone.into_iter().filter(|(_, route)| is_lost(route)).map(|(id, route)| (id, route.command)).collect()
+        let mut lost = HashMap::new();
+        for (id, route) in gone {
+            match route.sink {
+                Sink::Stream(queue) => queue.finish(End::Failed(cause.clone())),
+                Sink::Handler(_) if route.kind != RouteKind::Query => {}
+                // A query may have a second route, under the id of its command.
+                Sink::Handler(_) if lost.contains_key(&route.command) && id == route.command => {}
+                Sink::Handler(_) => drop(lost.insert(route.command, id)),
+            }
+        }
+        lost
     }
 
     fn changed(&self) {

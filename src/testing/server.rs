@@ -14,7 +14,7 @@ use super::listener::{Port, Welcome};
 use super::recorder::Recorder;
 use super::settings::Settings;
 use super::state::State;
-use super::topic::{Rule, Topic};
+use super::topic::Rule;
 use super::world::{Instance, World};
 use crate::error::{Error, ErrorKind, Result};
 

@@ -4,6 +4,8 @@
 #![allow(dead_code, unused_imports)]
 
 pub(crate) mod client;
+mod linked;
 mod raw_client;
 
+pub(crate) use linked::{Linked, SOON};
 pub(crate) use raw_client::RawClient;

@@ -344,10 +344,19 @@ impl Link {
 
     /// Ends the connection, whoever has it. Returns what is to be shut down.
     pub(crate) fn close(&self) -> Option<Arc<dyn Transport>> {
+        self.end(Gate::Down)
+    }
+
+    /// The holder ends the connection and goes on trying: everybody else waits.
+    pub(crate) fn discard(&self, holder: ThreadKey) -> Option<Arc<dyn Transport>> {
+        self.end(Gate::Held(holder))
+    }
+
+    fn end(&self, gate: Gate) -> Option<Arc<dyn Transport>> {
         let mut state = self.state.lock();
         let transport = state.transport.take();
         state.reset();
-        state.gate = Gate::Down;
+        state.gate = gate;
         self.changed.notify_all();
         transport
     }
@@ -405,7 +414,8 @@ impl Link {
                 return self.admit_at_once(state, mine);
             }
             if !mine && !sender.patient {
-                return Err(Refusal::Busy);
+                let is_up = state.transport.is_some() && state.gate != Gate::Lost;
+                return Err(if is_up { Refusal::Busy } else { Refusal::NotConnected });
             }
             waited = true;
             match sender.deadline {
