@@ -11,4 +11,6 @@ guides! {
     getting_started: "getting-started.md",
     commands: "commands.md",
     threads_and_callbacks: "threads-and-callbacks.md",
+    testing_your_program: "testing-your-program.md",
+    design_decisions: "design-decisions.md",
 }

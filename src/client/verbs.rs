@@ -66,6 +66,29 @@ impl PublishOptions {
 /// # Commands
 ///
 /// Anything that a named operation leaves at its default is said with a [`Command`].
+///
+/// What asks the server something blocks until the server has agreed or refused; within the command's time limit if it
+/// has one, 5 seconds for the named queries and deletes, and in an outage until that has ended. It may be called on any
+/// thread but the receive thread and not inside a state listener, where it returns [`Usage`](ErrorKind::Usage) at once.
+///
+/// ```
+/// # use amps_client::{testing::Server, Client, CommandType};
+/// # fn main() -> amps_client::Result<()> {
+/// # let server = Server::quick()?;
+/// # let client = Client::builder("verbs").build()?;
+/// # client.connect(&server.uri("json"))?;
+/// # client.logon()?;
+/// client.publish("sow/orders", r#"{"id":1,"px":10}"#)?;
+/// client.publish_flush()?;
+/// let mut orders = client.sow_and_subscribe("sow/orders", "/px > 5")?;
+/// client.delta_publish("sow/orders", r#"{"id":1,"px":11}"#)?;
+/// let mut live = orders.iter().skip_while(|m| m.as_ref().is_ok_and(|m| m.command() != CommandType::Publish));
+/// assert_eq!(live.next().unwrap()?.data(), br#"{"id":1,"px":11}"#);
+///
+/// assert_eq!(client.sow_delete("sow/orders", "/id = 1")?.records_deleted(), Some(1));
+/// # Ok(())
+/// # }
+/// ```
 impl Client {
     /// Places a command and returns what it brings as a stream.
     ///
@@ -78,10 +101,10 @@ impl Client {
     /// * The kind of the server's reason, such as [`BadFilter`](ErrorKind::BadFilter); nothing of the command is left behind.
     /// * [`TimedOut`](ErrorKind::TimedOut): what the server may still start was taken back.
     /// * [`Disconnected`](ErrorKind::Disconnected): not connected, or lost while waiting.
-    /// * [`RetryOperation`](ErrorKind::RetryOperation): an outage, and the client does not wait for its end.
+    /// * [`RetryOperation`](ErrorKind::RetryOperation): a logon is in progress, and the client does not wait for its end.
     /// * [`Command`](ErrorKind::Command): a verb that no client sends, or a frame above 1 GiB.
-    /// * [`Usage`](ErrorKind::Usage): called where nothing may wait, `replace` without an id, or a control character in a
-    ///   topic or an id.
+    /// * [`Usage`](ErrorKind::Usage): called where nothing may wait, `replace` without an id, a command id that another
+    ///   command waits with, or a control character in a topic or an id.
     ///
     /// ```
     /// # use amps_client::{testing::Server, Client, Command};
@@ -104,7 +127,8 @@ impl Client {
     /// Places a command whose results go to a handler. Returns the id of the subscription for a verb that subscribes, else
     /// that of the command.
     ///
-    /// Blocks for the server's consent, within the command's time limit; results may come before it returns.
+    /// Blocks for the server's consent, within the command's time limit; results may come before it returns. They are
+    /// delivered on the receive thread, see [`MessageHandler`]; the handler is dropped when nothing more can come.
     ///
     /// # Errors
     ///
@@ -149,8 +173,8 @@ impl Client {
         command.bookmark_text().map(str::to_owned)
     }
 
-    /// Writes a command as it is: no id, no acknowledgement and no route is added. For special cases. Does not wait for the
-    /// server.
+    /// Writes a command as it is: no id, no acknowledgement and no route is added. For special cases. Does not wait for an
+    /// answer, and blocks as [`publish`](Client::publish) does.
     ///
     /// # Errors
     ///
@@ -170,7 +194,7 @@ impl Client {
     /// # Errors
     ///
     /// * [`Disconnected`](ErrorKind::Disconnected): not connected, or the outage did not end well.
-    /// * [`RetryOperation`](ErrorKind::RetryOperation): an outage or a logon, and the client does not wait for its end.
+    /// * [`RetryOperation`](ErrorKind::RetryOperation): a logon is in progress, and the client does not wait for its end.
     /// * [`Connection`](ErrorKind::Connection): on the receive thread, "outbox full".
     /// * [`Usage`](ErrorKind::Usage): the topic holds a control character that cannot be sent.
     /// * [`Command`](ErrorKind::Command): the frame would exceed 1 GiB.
@@ -189,7 +213,7 @@ impl Client {
         Ok(0)
     }
 
-    /// Publishes a message that has something going along.
+    /// Publishes a message that has something going along. Blocks as [`publish`](Client::publish) does.
     ///
     /// # Errors
     ///
@@ -199,7 +223,21 @@ impl Client {
     }
 
     /// Publishes a prepared `publish` or `delta_publish`. One that has a filter or asks for `processed` waits for that
-    /// acknowledgement, within its time limit.
+    /// acknowledgement, within its time limit, and so is told of a refusal; others block as [`publish`](Client::publish)
+    /// does.
+    ///
+    /// ```
+    /// # use amps_client::{testing::Server, AckType, Client, Command, ErrorKind};
+    /// # fn main() -> amps_client::Result<()> {
+    /// # let server = Server::quick()?;
+    /// # let client = Client::builder("checks").build()?;
+    /// # client.connect(&server.uri("json"))?;
+    /// # client.logon()?;
+    /// let command = Command::publish("sow/orders").data("no JSON").ack_type(AckType::PROCESSED);
+    /// assert_eq!(client.publish_command(command).unwrap_err().kind(), ErrorKind::BadSowKey);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
@@ -214,7 +252,7 @@ impl Client {
         }
     }
 
-    /// Publishes changed fields, which the server merges into the record.
+    /// Publishes changed fields, which the server merges into the record. Blocks as [`publish`](Client::publish) does.
     ///
     /// # Errors
     ///
@@ -223,7 +261,7 @@ impl Client {
         self.delta_publish_with(topic, data, &PublishOptions::new())
     }
 
-    /// Publishes changed fields with something going along.
+    /// Publishes changed fields with something going along. Blocks as [`publish`](Client::publish) does.
     ///
     /// # Errors
     ///
@@ -247,7 +285,7 @@ impl Client {
     }
 
     /// Waits until the server has processed, or with [`AckType::PERSISTED`] made durable, everything sent before; for at
-    /// most `limit`. A server before 5.3.3 is asked for `processed` in both cases.
+    /// most `limit` if there is one. A server before 5.3.3 is asked for `processed` in both cases.
     ///
     /// # Errors
     ///
@@ -259,7 +297,8 @@ impl Client {
         flushing::publish_flush(self.core(), ack, limit)
     }
 
-    /// Subscribes to a topic; an empty filter takes everything. Blocks for the server's consent.
+    /// Subscribes to a topic, or to all topics that match a regular expression; an empty filter takes everything. Blocks for
+    /// the server's consent, without a time limit.
     ///
     /// # Errors
     ///
@@ -268,7 +307,7 @@ impl Client {
         self.execute(Command::subscribe(topic).filter(filter))
     }
 
-    /// Subscribes with a handler. Returns the id of the subscription.
+    /// Subscribes with a handler. Returns the id of the subscription. Blocks for the server's consent, without a time limit.
     ///
     /// # Errors
     ///
@@ -282,7 +321,7 @@ impl Client {
         self.execute_async(Command::subscribe(topic).filter(filter), handler)
     }
 
-    /// Subscribes to changed fields only.
+    /// Subscribes to changed fields only. Blocks for the server's consent, without a time limit.
     ///
     /// # Errors
     ///
@@ -291,7 +330,8 @@ impl Client {
         self.execute(Command::delta_subscribe(topic).filter(filter))
     }
 
-    /// Subscribes to changed fields only, with a handler. Returns the id of the subscription.
+    /// Subscribes to changed fields only, with a handler. Returns the id of the subscription. Blocks for the server's
+    /// consent, without a time limit.
     ///
     /// # Errors
     ///
@@ -305,7 +345,8 @@ impl Client {
         self.execute_async(Command::delta_subscribe(topic).filter(filter), handler)
     }
 
-    /// Subscribes from a place in the server's transaction log: text or a [`Bookmark`](crate::Bookmark).
+    /// Subscribes from a place in the server's transaction log: text or a [`Bookmark`](crate::Bookmark). Blocks for the
+    /// server's consent, without a time limit.
     ///
     /// # Errors
     ///
@@ -319,7 +360,8 @@ impl Client {
         self.execute(Command::subscribe(topic).bookmark(bookmark).filter(filter))
     }
 
-    /// Subscribes from a place in the server's transaction log, with a handler. Returns the id of the subscription.
+    /// Subscribes from a place in the server's transaction log, with a handler. Returns the id of the subscription. Blocks
+    /// for the server's consent, without a time limit.
     ///
     /// # Errors
     ///
@@ -334,8 +376,8 @@ impl Client {
         self.execute_async(Command::subscribe(topic).bookmark(bookmark).filter(filter), handler)
     }
 
-    /// Queries the state of the world: `group_begin`, the records, `group_end`. Records come ten a frame; the server must
-    /// answer within 5 seconds.
+    /// Queries the state of the world: `group_begin`, the records, `group_end`. Records come ten a frame. Blocks for the
+    /// server's consent, at most 5 seconds.
     ///
     /// # Errors
     ///
@@ -344,7 +386,7 @@ impl Client {
         self.execute(query(Command::sow(topic), filter))
     }
 
-    /// Queries with a handler. Returns the id of the query.
+    /// Queries with a handler. Returns the id of the query. Blocks for the server's consent, at most 5 seconds.
     ///
     /// # Errors
     ///
@@ -359,7 +401,8 @@ impl Client {
         place_with_handler(self.core(), query(Command::sow(topic), filter), handler, wanted)
     }
 
-    /// Queries and subscribes in one atomic step: no change is missed or comes twice.
+    /// Queries and subscribes in one atomic step: no change is missed or comes twice. Blocks for the server's consent, at
+    /// most 5 seconds.
     ///
     /// # Errors
     ///
@@ -368,7 +411,8 @@ impl Client {
         self.execute(query(Command::sow_and_subscribe(topic), filter))
     }
 
-    /// Queries and subscribes in one atomic step, with a handler. Returns the id of the subscription.
+    /// Queries and subscribes in one atomic step, with a handler. Returns the id of the subscription. Blocks for the server's
+    /// consent, at most 5 seconds.
     ///
     /// # Errors
     ///
@@ -383,7 +427,7 @@ impl Client {
     }
 
     /// Queries and subscribes to changed fields in one atomic step; updates that change nothing are not sent (option
-    /// `no_empties`).
+    /// `no_empties`). Blocks for the server's consent, at most 5 seconds.
     ///
     /// # Errors
     ///
@@ -392,7 +436,8 @@ impl Client {
         self.execute(query(Command::sow_and_delta_subscribe(topic), filter).options("no_empties"))
     }
 
-    /// Queries and subscribes to changed fields in one atomic step, with a handler. Returns the id of the subscription.
+    /// Queries and subscribes to changed fields in one atomic step, with a handler; otherwise as
+    /// [`sow_and_delta_subscribe`](Client::sow_and_delta_subscribe). Returns the id of the subscription.
     ///
     /// # Errors
     ///
@@ -408,7 +453,7 @@ impl Client {
     }
 
     /// Deletes the records that match a filter (`1=1` for all), and returns the server's `stats` acknowledgement, which says
-    /// how many they were. The server must answer within 5 seconds.
+    /// how many [they were](Message::records_deleted). Blocks until it comes, at most 5 seconds.
     ///
     /// # Errors
     ///
@@ -435,7 +480,8 @@ impl Client {
         delete(self.core(), Command::sow_delete(topic).data(data.as_ref()))
     }
 
-    /// Deletes by any selector, the `stats` acknowledgement going to a handler. Returns the id of the command.
+    /// Deletes by any selector, the `stats` acknowledgement going to a handler. Returns the id of the command. Blocks for the
+    /// server's consent, within the command's time limit.
     ///
     /// # Errors
     ///
@@ -467,7 +513,7 @@ impl Client {
     }
 
     /// Ends a subscription, or several in a comma list. When it returns no later message reaches the handler, apart from
-    /// one call that may be running. Does not wait for the server; allowed on the receive thread.
+    /// one call that may be running. Does not wait for an answer or for the end of an outage; allowed on the receive thread.
     ///
     /// # Errors
     ///
@@ -493,7 +539,8 @@ impl Client {
         unanswered(self.core(), Command::unsubscribe("all"))
     }
 
-    /// Stops a query whose result is still coming. Does not wait for the server; allowed on the receive thread.
+    /// Stops a query whose result is still coming: records on their way are dropped. Does not wait for an answer; allowed on
+    /// the receive thread.
     ///
     /// # Errors
     ///
