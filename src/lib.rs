@@ -119,18 +119,19 @@ mod wire;
 pub use auth::{Authenticator, DefaultAuthenticator};
 pub use bookmark::{Bookmark, BookmarkKind};
 pub use callbacks::{
-    ConnectionState, ConnectionStateListener, Direction, ExceptionListener, FailedWriteHandler, MessageHandler,
-    Origin, Outcome, TransportFilter, UnhandledError,
+    ConnectionState, ConnectionStateListener, Direction, ExceptionListener, FailedWriteHandler,
+    MessageHandler, Origin, Outcome, TransportFilter, UnhandledError,
 };
 pub use client::{
-    Client, ClientBuilder, ConnectionInfo, DisconnectHandler, GlobalKind, ListenerId, Logon, PublishOptions,
-    WeakClient, capture_panic_backtraces,
+    Client, ClientBuilder, ConnectionInfo, DisconnectHandler, FailedResubscribeHandler, Generation,
+    GlobalKind, ListenerId, Logon, PublishOptions, SharedHandler, SubscriptionManager, WeakClient,
+    capture_panic_backtraces,
 };
 pub use command::Command;
 pub use error::{Error, ErrorClass, ErrorKind, HandlerError, Reason, Result};
 pub use ha::{
-    DefaultServerChooser, ExponentialDelayBuilder, ExponentialDelayStrategy, FixedDelayStrategy,
-    ReconnectDelayStrategy, ServerChooser,
+    DefaultServerChooser, ExponentialDelayBuilder, ExponentialDelayStrategy, FixedDelayStrategy, HAClient,
+    HAClientBuilder, MemorySubscriptionManager, ReconnectDelayStrategy, ServerChooser,
 };
 pub use message::Message;
 pub use options::{BookmarkNotFound, Conflation, LogonOptions, Rate, SowOptions, SubscribeOptions};

@@ -15,6 +15,7 @@ mod connect;
 mod context;
 mod core;
 mod dispatch;
+pub(crate) mod driver;
 mod execute;
 mod flushing;
 mod heartbeat;
@@ -50,6 +51,7 @@ pub use logon::Logon;
 pub use panics::capture_panic_backtraces;
 pub use recovery::DisconnectHandler;
 pub use registry::ListenerId;
+pub(crate) use registry::contain;
 pub use settings::GlobalKind;
 pub use subscription_manager::{FailedResubscribeHandler, Generation, SharedHandler, SubscriptionManager};
 pub use verbs::PublishOptions;
@@ -186,6 +188,7 @@ impl Client {
     /// * [`TimedOut`](crate::ErrorKind::TimedOut), [`Disconnected`](crate::ErrorKind::Disconnected).
     /// * [`Usage`](crate::ErrorKind::Usage): called where nothing may wait.
     pub fn logon_with(&self, logon: &Logon) -> Result<()> {
+        driver::refuse_if_driven(self.core())?;
         logon::logon(self.core(), logon, &|| Ok(())).map(drop)
     }
 
@@ -326,6 +329,12 @@ pub struct ConnectionInfo {
 }
 
 impl ConnectionInfo {
+    /// The same with another entry, or another value of one.
+    pub(crate) fn with(mut self, name: &str, value: String) -> ConnectionInfo {
+        self.entries.insert(name.to_owned(), value);
+        self
+    }
+
     /// The value of an entry.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.entries.get(name).map(String::as_str)
@@ -335,4 +344,10 @@ impl ConnectionInfo {
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.entries.iter().map(|(name, value)| (name.as_str(), value.as_str()))
     }
+}
+
+/// A handler that does nothing, for tests of those who only keep one.
+#[cfg(test)]
+pub(crate) fn handler_for_tests() -> SharedHandler {
+    SharedHandler(sinks::Sink::Handler(registry::cell(|_: &crate::message::Message| {})))
 }
