@@ -138,7 +138,24 @@ impl MessageStream {
         self.next_until(Instant::now().checked_add(limit))
     }
 
-    /// Iterates without consuming the stream, as `by_ref` does.
+    /// Iterates without consuming the stream, as `by_ref` does; blocks as [`next`](Iterator::next) does.
+    ///
+    /// ```
+    /// # use amps_client::{testing::Server, Client};
+    /// # fn main() -> amps_client::Result<()> {
+    /// # let server = Server::quick()?;
+    /// # let client = Client::builder("reader").build()?;
+    /// # client.connect(&server.uri("json"))?;
+    /// # client.logon()?;
+    /// let mut ticks = client.subscribe("ticks", "")?;
+    /// for n in ["1", "2", "3"] {
+    ///     client.publish("ticks", n)?;
+    /// }
+    /// assert_eq!(ticks.iter().take(2).count(), 2); // and the subscription goes on
+    /// assert_eq!(ticks.next().unwrap()?.data(), b"3");
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn iter(&mut self) -> impl Iterator<Item = Result<Message>> + '_ {
         self
     }
@@ -167,6 +184,25 @@ impl MessageStream {
 
     /// How long [`next`](Iterator::next) waits before it gives a [`TimedOut`](ErrorKind::TimedOut) error, after which the
     /// stream goes on. Default: for ever.
+    ///
+    /// ```
+    /// # use amps_client::{testing::Server, Client, ErrorKind};
+    /// # use std::time::Duration;
+    /// # fn main() -> amps_client::Result<()> {
+    /// # let server = Server::quick()?;
+    /// # let client = Client::builder("reader").build()?;
+    /// # client.connect(&server.uri("json"))?;
+    /// # client.logon()?;
+    /// let mut ticks = client.subscribe("ticks", "")?;
+    /// ticks.set_timeout(Some(Duration::from_millis(10)));
+    /// assert_eq!(ticks.next().unwrap().unwrap_err().kind(), ErrorKind::TimedOut);
+    /// client.publish("ticks", "1")?;
+    /// client.publish_flush()?;
+    /// # ticks.set_timeout(Some(Duration::from_secs(5)));
+    /// assert_eq!(ticks.next().unwrap()?.data(), b"1");
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn set_timeout(&mut self, limit: Option<Duration>) {
         self.timeout = limit;
     }
@@ -176,7 +212,8 @@ impl MessageStream {
         self.timeout
     }
 
-    /// Bounds the stream: at most so many messages, and so many bytes of receive buffers kept alive.
+    /// Bounds the stream: at most so many messages, and so many bytes of receive buffers kept alive. Default:
+    /// [what the client says](crate::Client::set_default_max_depth). Never blocks; what is queued already stays.
     ///
     /// # Errors
     ///
@@ -203,11 +240,27 @@ impl MessageStream {
     }
 
     /// From now on a message takes the place of a waiting one with the same topic and SOW key, so that a slow reader sees
-    /// the newest of each key only. Messages without a key are queued as before.
+    /// the newest of each key only. Messages without a key are queued as before. Never blocks. There is no way back.
     ///
     /// # Errors
     ///
     /// [`Usage`](ErrorKind::Usage) if the stream is not a subscription.
+    ///
+    /// ```
+    /// # use amps_client::{testing::Server, Client, ErrorKind};
+    /// # fn main() -> amps_client::Result<()> {
+    /// # let server = Server::quick()?;
+    /// # let client = Client::builder("glances").build()?;
+    /// # client.connect(&server.uri("json"))?;
+    /// # client.logon()?;
+    /// let quotes = client.subscribe("sow/quotes", "")?;
+    /// quotes.conflate()?;
+    ///
+    /// let query = client.sow("sow/quotes", "")?;
+    /// assert_eq!(query.conflate().unwrap_err().kind(), ErrorKind::Usage);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn conflate(&self) -> Result<()> {
         if self.lease.sub_id.is_none() {
             return Err(Error::new(ErrorKind::Usage, "only a subscription can be conflated"));
@@ -231,13 +284,13 @@ impl MessageStream {
         self.lease.query_id.as_deref()
     }
 
-    /// How many failovers this stream went through.
+    /// How many failovers this stream went through: 0 on a plain client, where a stream ends with its connection.
     pub fn reconnects(&self) -> u64 {
         self.lease.queue.reconnects()
     }
 
     /// Unsubscribes and discards what is queued; the same as dropping the stream. Another handle on the same stream keeps
-    /// it alive. Never waits for an answer; a failure goes to the exception listener.
+    /// it alive. Never waits for an answer, and is allowed on the receive thread; a failure goes to the exception listener.
     pub fn close(self) {}
 }
 
