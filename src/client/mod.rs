@@ -41,6 +41,7 @@ use std::time::Duration;
 
 pub use builder::ClientBuilder;
 pub(crate) use builder::Config;
+pub(crate) use context::some_waits_hang;
 pub(crate) use core::Core;
 pub use logon::Logon;
 pub use panics::capture_panic_backtraces;

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use queue::{Batch, Taken};
 pub(crate) use queue::{Depth, End, Selection, StreamQueue};
 
-use crate::client::Core;
+use crate::client::{Core, some_waits_hang};
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::Message;
 
@@ -26,8 +26,9 @@ use crate::message::Message;
 /// reading from its connection until there is room; nothing is lost or reordered, heartbeats go on, and all other
 /// subscriptions of the client wait as well. At least one message is always taken.
 ///
-/// A stream may be read on any thread, but not inside a handler of the same client: it would wait there for messages that
-/// only that thread can receive. Dropping it unsubscribes and discards what is queued.
+/// A stream may be read on any thread. Inside a handler and a state listener of the same client it gives what is there, and
+/// a [`Usage`](ErrorKind::Usage) error where it would have to wait: nobody else could receive what it waits for. Dropping it
+/// unsubscribes and discards what is queued.
 ///
 /// ```
 /// use amps_client::testing::Server;
@@ -91,6 +92,13 @@ impl Lease {
     pub(crate) fn ids(&self) -> impl Iterator<Item = &str> {
         [self.sub_id(), self.query_id(), Some(self.command_id.as_str())].into_iter().flatten()
     }
+
+    /// Why waiting until this time for a message would wait in vain (T-6, S-3).
+    fn refusal(&self, deadline: Option<Instant>) -> Option<Error> {
+        let waits = deadline.is_none_or(|deadline| deadline > Instant::now());
+        let client = self.client.upgrade().filter(|_| waits)?;
+        client.refuse_to_hang("next").err()
+    }
 }
 
 impl Drop for Lease {
@@ -133,7 +141,7 @@ impl MessageStream {
     /// # Errors
     ///
     /// [`TimedOut`](ErrorKind::TimedOut) if nothing came; [`Disconnected`](ErrorKind::Disconnected) once, if the stream
-    /// ended because the connection was lost.
+    /// ended because the connection was lost; [`Usage`](ErrorKind::Usage) where nothing may wait.
     pub fn next_timeout(&mut self, limit: Duration) -> Option<Result<Message>> {
         self.next_until(Instant::now().checked_add(limit))
     }
@@ -170,13 +178,15 @@ impl MessageStream {
 
     fn refill(&mut self, deadline: Option<Instant>) -> Option<Result<Message>> {
         let used = std::mem::take(&mut self.batch);
+        let refusal = if some_waits_hang() { self.lease.refusal(deadline) } else { None };
+        let deadline = if refusal.is_some() { Some(Instant::now()) } else { deadline };
         match self.lease.queue.take(used, deadline) {
             Taken::Batch(batch) => {
                 self.batch = batch;
                 self.batch.take().map(Ok)
             }
             Taken::One(message) => Some(Ok(message)),
-            Taken::Nothing => Some(Err(nothing_yet())),
+            Taken::Nothing => Some(Err(refusal.unwrap_or_else(nothing_yet))),
             Taken::Failed(error) => Some(Err(error)),
             Taken::Ended => None,
         }
