@@ -57,6 +57,43 @@ where
     }
 }
 
+/// Hears of every write that the server refused.
+///
+/// Runs on the receive thread, for a `persisted` acknowledgement with status `failure` or with reason `duplicate` or `not
+/// entitled`. With a publish store the message is the stored one, complete, as long as the store has it; it leaves the store
+/// afterwards and is not sent again: trying again is the application's choice. Without a store, or if the store has let go
+/// of it, the message is empty but for its [sequence](Message::sequence).
+///
+/// After a failover a server answers what it has already with the reason `duplicate`: ignore that one.
+///
+/// ```
+/// use amps_client::{Client, Message};
+///
+/// # fn main() -> amps_client::Result<()> {
+/// let client = Client::builder("careful").build()?;
+/// client.set_failed_write_handler(|message: &Message, reason: &str| {
+///     if reason != "duplicate" {
+///         eprintln!("{:?} on {:?}: {reason}", message.sequence(), message.topic());
+///     }
+/// });
+/// # Ok(())
+/// # }
+/// ```
+pub trait FailedWriteHandler: Send {
+    /// The server refused this message; `reason` is its own text.
+    fn on_failed_write(&mut self, message: &Message, reason: &str) -> Result<(), HandlerError>;
+}
+
+impl<F, R> FailedWriteHandler for F
+where
+    F: FnMut(&Message, &str) -> R + Send,
+    R: Outcome,
+{
+    fn on_failed_write(&mut self, message: &Message, reason: &str) -> Result<(), HandlerError> {
+        self(message, reason).into_result()
+    }
+}
+
 /// What a callback closure may return: nothing, or a result with any error. Not for implementers.
 ///
 /// ```

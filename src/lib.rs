@@ -101,6 +101,7 @@ mod command;
 mod error;
 #[cfg(doctest)]
 mod guides;
+mod ha;
 mod message;
 mod options;
 #[cfg(test)]
@@ -118,8 +119,8 @@ mod wire;
 pub use auth::{Authenticator, DefaultAuthenticator};
 pub use bookmark::{Bookmark, BookmarkKind};
 pub use callbacks::{
-    ConnectionState, ConnectionStateListener, Direction, ExceptionListener, MessageHandler, Origin, Outcome,
-    TransportFilter, UnhandledError,
+    ConnectionState, ConnectionStateListener, Direction, ExceptionListener, FailedWriteHandler, MessageHandler,
+    Origin, Outcome, TransportFilter, UnhandledError,
 };
 pub use client::{
     Client, ClientBuilder, ConnectionInfo, DisconnectHandler, GlobalKind, ListenerId, Logon, PublishOptions,
@@ -127,6 +128,10 @@ pub use client::{
 };
 pub use command::Command;
 pub use error::{Error, ErrorClass, ErrorKind, HandlerError, Reason, Result};
+pub use ha::{
+    DefaultServerChooser, ExponentialDelayBuilder, ExponentialDelayStrategy, FixedDelayStrategy,
+    ReconnectDelayStrategy, ServerChooser,
+};
 pub use message::Message;
 pub use options::{BookmarkNotFound, Conflation, LogonOptions, Rate, SowOptions, SubscribeOptions};
 pub use store::{PublishStore, PublishStoreResizeHandler, Selector, StoreEntry, StoreReplayer};

@@ -11,7 +11,7 @@ fn server() -> Server {
     Server::builder().topic(Topic::sow("orders").key("/id")).start().expect("a server")
 }
 
-/// What would overflow a stack, take for ever or grow without end, if it were taken at its word.
+/// what would overflow a stack, take for ever or grow without end, if it were taken at its word.
 #[test]
 fn commands_made_to_break_a_server_are_answered() {
     let deep = 200_000;

@@ -15,7 +15,8 @@ use parking_lot::{Condvar, Mutex};
 use super::acks::AckTable;
 use super::context::{ListenerScope, ThreadKey, is_any_receive_thread};
 use super::heartbeat::HeartbeatSetting;
-use super::link::{Link, Refusal, Sender};
+use super::link::{Link, Refusal, Sender, StoredFrames};
+use super::publishing::StoreFrames;
 use super::registry::Registry;
 use super::reply::Reply;
 use super::session::{Phase, Session};
@@ -24,6 +25,7 @@ use super::worker::Worker;
 use super::{ClientHandle, Config};
 use crate::callbacks::{ConnectionState, Origin, UnhandledError};
 use crate::error::{Error, ErrorKind, Result};
+use crate::store::PublishStore;
 use crate::stream::Depth;
 
 /// The shared state of one client.
@@ -36,13 +38,15 @@ pub(crate) struct Core {
     pub(crate) session: Mutex<Session>,
     pub(crate) routes: Routes,
     pub(crate) acks: Mutex<AckTable<Arc<Reply>>>,
-    pub(crate) registry: Registry,
+    pub(crate) registry: Arc<Registry>,
     pub(crate) settings: Settings,
     /// The key of the receive thread of the current connection, 0 if there is none.
     pub(crate) receive_thread: AtomicU64,
     /// Bumped by whatever ends a connection on purpose; a receive thread that sees it move stops.
     pub(crate) stops: AtomicU64,
     pub(crate) threads: Threads,
+    /// Counts resubscriptions, from before each begins.
+    recoveries: AtomicU64,
     /// The handle that callbacks are given, as long as the application holds one.
     pub(crate) handle: Mutex<std::sync::Weak<ClientHandle>>,
 }
@@ -70,7 +74,12 @@ pub(crate) struct Threads {
 impl Core {
     pub(crate) fn new(config: Config) -> Core {
         static NEXT: AtomicU64 = AtomicU64::new(1);
-        let link = Arc::new(Link::new(&config.name, config.outbox_limit, None));
+        let registry = Arc::new(Registry::default());
+        let frames = |store: &Arc<dyn PublishStore>| -> Box<dyn StoredFrames> {
+            Box::new(StoreFrames { store: Arc::clone(store), registry: Arc::clone(&registry) })
+        };
+        let frames = config.publish_store.as_ref().map(frames);
+        let link = Arc::new(Link::new(&config.name, config.outbox_limit, frames));
         Core {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
             config,
@@ -78,7 +87,7 @@ impl Core {
             session: Mutex::default(),
             routes: Routes::default(),
             acks: Mutex::default(),
-            registry: Registry::default(),
+            registry,
             settings: Settings {
                 retry_on_disconnect: AtomicBool::new(true),
                 default_depth: Mutex::new(Depth::DEFAULT),
@@ -90,6 +99,7 @@ impl Core {
             receive_thread: AtomicU64::new(0),
             stops: AtomicU64::new(0),
             threads: Threads::default(),
+            recoveries: AtomicU64::new(0),
             handle: Mutex::default(),
         }
     }
@@ -98,6 +108,22 @@ impl Core {
     #[inline]
     pub(crate) fn is_receive_thread(&self) -> bool {
         self.receive_thread.load(Ordering::Acquire) == ThreadKey::current().as_u64()
+    }
+
+    /// How many resubscriptions have begun.
+    pub(crate) fn recoveries(&self) -> u64 {
+        self.recoveries.load(Ordering::Acquire)
+    }
+
+    /// A resubscription begins.
+    pub(crate) fn begin_recovery(&self) {
+        self.recoveries.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// True if a lost connection is likely to be repaired, so that what is remembered will be placed again.
+    pub(crate) fn will_recover(&self) -> bool {
+        let handled = self.config.driven || self.registry.disconnect_handler().is_some();
+        handled && self.session.lock().may_recover()
     }
 
     /// Refuses a call that would wait for an answer where none can come (T-6, S-3).

@@ -11,6 +11,7 @@ use super::receiver::Clockwork;
 use super::registry::{Failure, Global, HandlerCell, contain};
 use super::routes::RouteKind;
 use super::sinks::Sink;
+use super::writes;
 use crate::callbacks::{MessageHandler, Origin};
 use crate::message::Message;
 use crate::stream::{End, Selection, StreamQueue};
@@ -269,6 +270,10 @@ impl Dispatcher {
         let refused = message.status() != Status::Success;
         let ids = [message.command_id(), message.query_id(), message.text(Field::SubId)];
         let mut taken = self.complete(message, ack, refused);
+        if ack.intersects(AckType::PERSISTED) {
+            self.hand_over(message.block(), clockwork);
+            taken |= writes::persisted(&self.core, message);
+        }
         if let Some(handler) = self.core.registry.global(Global::Ack) {
             self.call(&handler, message, Global::Ack.origin(), clockwork);
             taken = true;
@@ -276,9 +281,9 @@ impl Dispatcher {
         let delivery =
             ids.into_iter().flatten().find_map(|id| self.core.routes.acknowledge(id, ack, refused));
         if let Some(delivery) = delivery {
+            taken |= delivery.expected;
             if let Some(sink) = &delivery.sink {
                 self.one(sink, message, index, clockwork);
-                taken = true;
             }
             if let Some(sink) = &delivery.ended {
                 self.end(sink, message.block(), clockwork);

@@ -15,7 +15,8 @@ use super::DisconnectHandler;
 use super::context::{ListenerScope, ThreadKey};
 use super::panics;
 use crate::callbacks::{
-    ConnectionState, ConnectionStateListener, ExceptionListener, MessageHandler, Origin, UnhandledError,
+    ConnectionState, ConnectionStateListener, ExceptionListener, FailedWriteHandler, MessageHandler, Origin,
+    UnhandledError,
 };
 use crate::error::{Error, ErrorKind, HandlerError};
 
@@ -28,6 +29,9 @@ pub(crate) type HandlerCell = Arc<Mutex<Box<dyn MessageHandler>>>;
 pub(crate) fn cell(handler: impl MessageHandler + 'static) -> HandlerCell {
     Arc::new(Mutex::new(Box::new(handler)))
 }
+
+/// A failed-write handler, called by one receive thread at a time.
+pub(crate) type FailedWriteCell = Arc<Mutex<Box<dyn FailedWriteHandler>>>;
 
 /// Which of the handlers that belong to no subscription.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,6 +84,7 @@ struct Callbacks {
     states: Vec<(ListenerId, Arc<dyn ConnectionStateListener>)>,
     next_listener: u64,
     globals: [Option<HandlerCell>; 4],
+    failed_write: Option<FailedWriteCell>,
     disconnect: Option<Arc<dyn DisconnectHandler>>,
     thread_created: Option<ThreadCallback>,
     thread_exiting: Option<ThreadCallback>,
@@ -108,6 +113,15 @@ impl Registry {
 
     pub(crate) fn global(&self, which: Global) -> Option<HandlerCell> {
         self.callbacks.lock().globals.get(which as usize).cloned().flatten()
+    }
+
+    pub(crate) fn set_failed_write(&self, handler: Option<FailedWriteCell>) {
+        let old = std::mem::replace(&mut self.callbacks.lock().failed_write, handler);
+        drop(old);
+    }
+
+    pub(crate) fn failed_write(&self) -> Option<FailedWriteCell> {
+        self.callbacks.lock().failed_write.clone()
     }
 
     pub(crate) fn set_disconnect_handler(&self, handler: Option<Arc<dyn DisconnectHandler>>) {

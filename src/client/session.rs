@@ -148,6 +148,11 @@ impl Session {
         }
     }
 
+    /// True unless the client is closed or a repair has failed.
+    pub(crate) fn may_recover(&self) -> bool {
+        !self.closing && self.broken.is_none() && self.announced != ConnectionState::Shutdown
+    }
+
     pub(crate) fn is_repaired_by(&self, thread: ThreadKey) -> bool {
         self.repair.as_ref().is_some_and(|repair| repair.by == thread)
     }

@@ -1,17 +1,21 @@
 //! What may be changed while a client runs.
 
+use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
+
+use parking_lot::Mutex;
 
 use super::recovery::DisconnectHandler;
 use super::registry::{Global, ListenerId, cell, contain};
 use super::{Client, heartbeats};
 use crate::callbacks::{
-    ConnectionStateListener, Direction, ExceptionListener, MessageHandler, Origin, Outcome, TransportFilter,
+    ConnectionStateListener, Direction, ExceptionListener, FailedWriteHandler, MessageHandler, Origin, Outcome,
+    TransportFilter,
 };
 use crate::command::check_text;
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::stream::checked_depth;
 
 /// Which messages a global handler sees.
@@ -38,6 +42,32 @@ pub enum GlobalKind {
     Ack,
     /// Every heartbeat of the server.
     Heartbeat,
+}
+
+impl FromStr for GlobalKind {
+    type Err = Error;
+
+    /// Reads `ack` or `heartbeat`.
+    ///
+    /// ```
+    /// use amps_client::GlobalKind;
+    ///
+    /// assert_eq!("ack".parse::<GlobalKind>()?, GlobalKind::Ack);
+    /// assert!("publish".parse::<GlobalKind>().is_err());
+    /// # Ok::<(), amps_client::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Command`](ErrorKind::Command): there is no global handler for anything else. Duplicates and what nobody takes
+    /// have setters of their own.
+    fn from_str(text: &str) -> Result<GlobalKind> {
+        match text {
+            "ack" => Ok(GlobalKind::Ack),
+            "heartbeat" => Ok(GlobalKind::Heartbeat),
+            other => Err(Error::new(ErrorKind::Command, format!("there is no global handler for `{other}`"))),
+        }
+    }
 }
 
 /// # Settings
@@ -74,6 +104,13 @@ impl Client {
     /// ```
     pub fn set_last_chance_handler(&self, handler: impl MessageHandler + 'static) {
         self.core().registry.set_global(Global::LastChance, Some(cell(handler)));
+    }
+
+    /// Sets who hears of writes that the server refused. Default: nobody; refusals go to the last-chance handler.
+    ///
+    /// See [`FailedWriteHandler`].
+    pub fn set_failed_write_handler(&self, handler: impl FailedWriteHandler + 'static) {
+        self.core().registry.set_failed_write(Some(Arc::new(Mutex::new(Box::new(handler)))));
     }
 
     /// Sets who gets the messages that the bookmark store has recognised as duplicates. Default: nobody. Without a bookmark

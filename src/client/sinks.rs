@@ -64,10 +64,12 @@ impl Routes {
         self.table.lock().get(id).map(|route| (route.sink.clone(), route.kind, route.acks))
     }
 
+    /// Enters a route, if it may take the place of the one there is; true if so.
     pub(crate) fn insert(&self, id: &str, route: Route<Sink>) -> bool {
-        let entered = self.table.lock().insert(id, route);
+        // Holds what was replaced: dropping a handler runs code of the user.
+        let outcome = self.table.lock().insert(id, route);
         self.changed();
-        entered
+        outcome.is_ok()
     }
 
     /// Takes out one route; what it led to is returned, so that it is dropped outside the lock.

@@ -2,18 +2,19 @@
 
 use std::time::Duration;
 
-use super::execute::{Wanted, place, send_only, unanswered};
+use super::execute::{Wanted, place, place_again, send_only, unanswered};
 use super::recovery::reviving;
 use super::registry::cell;
 use super::sinks::Sink;
-use super::{Client, Core, streams};
+use super::{Client, Core, SharedHandler, flushing, publishing, streams};
 use crate::callbacks::MessageHandler;
-use crate::command::{Command, check_text, too_large, whole_seconds};
+use crate::command::{Command, check_text, too_large};
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::Message;
+use crate::store::{Selector, StoreEntry};
 use crate::stream::MessageStream;
 use crate::wire::frame::push_publish;
-use crate::wire::{AckType, CommandType, Field, FrameWriter};
+use crate::wire::{AckType, CommandType};
 
 /// The time limit of the named queries.
 const QUERY_LIMIT: Duration = Duration::from_secs(5);
@@ -29,9 +30,9 @@ const QUERY_LIMIT: Duration = Duration::from_secs(5);
 /// ```
 #[derive(Debug, Clone, Default)]
 pub struct PublishOptions {
-    expiration: Duration,
-    correlation_id: String,
-    sow_key: String,
+    pub(crate) expiration: Duration,
+    pub(crate) correlation_id: String,
+    pub(crate) sow_key: String,
 }
 
 impl PublishOptions {
@@ -133,7 +134,43 @@ impl Client {
     ///
     /// As for [`execute`](Client::execute).
     pub fn execute_async(&self, command: Command, handler: impl MessageHandler + 'static) -> Result<String> {
-        place_with_handler(self.core(), command, handler, Wanted::default())
+        place_with_handler(self.core(), command, handler, Wanted::default().managed(true))
+    }
+
+    /// The same as [`execute_async`](Client::execute_async), but a subscription is not given to the subscription manager: it
+    /// ends with the connection. Returns an empty id if the subscription replaced had a handler, which goes on.
+    ///
+    /// # Errors
+    ///
+    /// As for [`execute`](Client::execute).
+    pub fn execute_async_no_resubscribe(
+        &self,
+        command: Command,
+        handler: impl MessageHandler + 'static,
+    ) -> Result<String> {
+        let replaced = command.sub_id_text().is_some_and(|id| self.core().routes.contains(id));
+        let id = place_with_handler(self.core(), command, handler, Wanted::default())?;
+        Ok(if replaced { String::new() } else { id })
+    }
+
+    /// Places a subscription once more, for a [`SubscriptionManager`](crate::SubscriptionManager): under a new command id,
+    /// with the subscription id it has, and without telling the manager. Without a handler it is a command for
+    /// subscriptions that have theirs, such as `resume`.
+    ///
+    /// Blocks for the server's consent, within the command's time limit. To be called from
+    /// [`resubscribe`](crate::SubscriptionManager::resubscribe) only.
+    ///
+    /// # Errors
+    ///
+    /// As for [`execute`](Client::execute).
+    pub fn place_again(&self, handler: Option<&SharedHandler>, command: Command, acks: AckType) -> Result<()> {
+        place_again(self.core(), handler.map(|handler| handler.0.clone()), command, acks)
+    }
+
+    /// Where a subscription that was placed with this command would go on, as a bookmark; `None` if it was not placed with
+    /// one. For a [`SubscriptionManager`](crate::SubscriptionManager).
+    pub fn resume_point(&self, command: &Command) -> Option<String> {
+        command.bookmark_text().map(str::to_owned)
     }
 
     /// Writes a command as it is: no id, no acknowledgement and no route is added. For special cases. Does not wait for an
@@ -166,6 +203,10 @@ impl Client {
         let data = data.as_ref();
         check_text("topic", topic)?;
         let core = self.core();
+        if let Some(store) = &core.config.publish_store {
+            let entry = StoreEntry::new(CommandType::Publish, topic, Selector::Data(data));
+            return publishing::publish(core, &**store, &entry);
+        }
         let encode = |buffer: &mut Vec<u8>| push_publish(buffer, topic, data).map_err(too_large);
         reviving(core, || core.link.publish(|| core.sender(None), encode))
             .map_err(|refusal| core.refusal(refusal, "publish").with_topic(topic))?;
@@ -178,7 +219,7 @@ impl Client {
     ///
     /// As for [`publish`](Client::publish).
     pub fn publish_with(&self, topic: &str, data: impl AsRef<[u8]>, options: &PublishOptions) -> Result<u64> {
-        publish_with(self.core(), CommandType::Publish, topic, data.as_ref(), options)
+        publishing::publish_with(self.core(), CommandType::Publish, topic, data.as_ref(), options)
     }
 
     /// Publishes a prepared `publish` or `delta_publish`. One that has a filter or asks for `processed` waits for that
@@ -205,7 +246,7 @@ impl Client {
     pub fn publish_command(&self, command: Command) -> Result<u64> {
         match command.command_type() {
             CommandType::Publish | CommandType::DeltaPublish => {
-                place(self.core(), command, None, Wanted::default()).map(|_| 0)
+                place(self.core(), command, None, Wanted::default()).map(|placed| placed.sequence)
             }
             other => Err(Error::new(ErrorKind::Usage, format!("`{other}` is not a publish"))),
         }
@@ -231,7 +272,7 @@ impl Client {
         data: impl AsRef<[u8]>,
         options: &PublishOptions,
     ) -> Result<u64> {
-        publish_with(self.core(), CommandType::DeltaPublish, topic, data.as_ref(), options)
+        publishing::publish_with(self.core(), CommandType::DeltaPublish, topic, data.as_ref(), options)
     }
 
     /// Waits until the server has processed everything sent before, without a time limit.
@@ -253,7 +294,7 @@ impl Client {
     /// * [`Command`](ErrorKind::Command): any other acknowledgement, or the server refused.
     /// * [`Usage`](ErrorKind::Usage): called where nothing may wait.
     pub fn publish_flush_with(&self, ack: AckType, limit: Option<Duration>) -> Result<()> {
-        flush(self.core(), ack, limit)
+        flushing::publish_flush(self.core(), ack, limit)
     }
 
     /// Subscribes to a topic, or to all topics that match a regular expression; an empty filter takes everything. Blocks for
@@ -479,6 +520,9 @@ impl Client {
     /// [`Disconnected`](ErrorKind::Disconnected): the server could not be told; the subscription is gone nevertheless.
     pub fn unsubscribe(&self, sub_id: &str) -> Result<()> {
         sub_id.split(',').map(str::trim).for_each(|id| self.core().routes.end_one(id));
+        if let Some(manager) = &self.core().config.subscription_manager {
+            manager.unsubscribe(sub_id);
+        }
         unanswered(self.core(), Command::unsubscribe(sub_id))
     }
 
@@ -489,6 +533,9 @@ impl Client {
     /// As for [`unsubscribe`](Client::unsubscribe).
     pub fn unsubscribe_all(&self) -> Result<()> {
         self.core().routes.end_subscriptions();
+        if let Some(manager) = &self.core().config.subscription_manager {
+            manager.clear();
+        }
         unanswered(self.core(), Command::unsubscribe("all"))
     }
 
@@ -524,54 +571,4 @@ fn delete(core: &Core, command: Command) -> Result<Message> {
     let command = command.with_result_ids().timeout(QUERY_LIMIT);
     let placed = place(core, command, None, Wanted::default().with_counters())?;
     placed.reply.ok_or_else(|| Error::new(ErrorKind::Unknown, "the server did not say what it deleted"))
-}
-
-fn publish_with(
-    core: &Core,
-    kind: CommandType,
-    topic: &str,
-    data: &[u8],
-    options: &PublishOptions,
-) -> Result<u64> {
-    let texts =
-        [("topic", topic), ("correlation id", &options.correlation_id), ("SOW key", &options.sow_key)];
-    texts.iter().try_for_each(|(what, text)| check_text(what, text))?;
-    let encode = |buffer: &mut Vec<u8>| {
-        let mut frame = FrameWriter::new(buffer, kind);
-        frame.text(Field::Topic, topic);
-        match whole_seconds(options.expiration) {
-            0 => {}
-            seconds => drop(frame.text(Field::Expiration, &seconds.to_string())),
-        }
-        frame.text(Field::CorrelationId, &options.correlation_id).text(Field::SowKey, &options.sow_key);
-        frame.finish(data).map_err(too_large)
-    };
-    reviving(core, || core.link.publish(|| core.sender(None), encode))
-        .map_err(|refusal| core.refusal(refusal, kind.name()).with_topic(topic))?;
-    Ok(0)
-}
-
-/// The first version that can say when everything is durable.
-const PERSISTED_FLUSH: &str = "5.3.3.0";
-
-fn flush(core: &Core, ack: AckType, limit: Option<Duration>) -> Result<()> {
-    if ack != AckType::PROCESSED && ack != AckType::PERSISTED {
-        return Err(Error::new(ErrorKind::Command, format!("a flush cannot wait for `{ack}`")));
-    }
-    let old = core.session.lock().server.version < *PERSISTED_FLUSH;
-    let ack = if old { AckType::PROCESSED } else { ack };
-    let command = Command::flush().ack_type(ack);
-    let command = match limit {
-        Some(limit) => command.timeout(limit),
-        None => command,
-    };
-    let transport = core.link.transport();
-    if let Some(transport) = &transport {
-        transport.set_urgent(true);
-    }
-    let outcome = place(core, command, None, Wanted::default()).map(drop);
-    if let Some(transport) = transport {
-        transport.set_urgent(false);
-    }
-    outcome
 }

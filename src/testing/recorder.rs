@@ -50,7 +50,7 @@ pub enum Direction {
     Out,
 }
 
-/// How much went over the connections of a [`Server`](super::Server) since it was started.
+/// How much went over the connections of a [`Server`](super::Server) since it was first started.
 ///
 /// ```
 /// use amps_client::testing::Server;

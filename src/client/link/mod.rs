@@ -63,6 +63,10 @@ pub(crate) struct Sender {
 pub(crate) trait Outgoing {
     /// Appends the frame; may be called again after a failed write.
     fn encode(&mut self, buffer: &mut Vec<u8>) -> Result<()>;
+    /// False if the frame has become superfluous while the gate was closed. Called under the send lock.
+    fn is_wanted(&self) -> bool {
+        true
+    }
     /// The frame is queued on this connection. Called under the send lock, before a byte of it is written.
     fn queued(&mut self, version: u64);
     /// The write failed. True if nobody was told of the loss yet, so that the frame may be sent again.
@@ -215,6 +219,9 @@ impl Link {
                 if place == Place::Deferred {
                     return Err(Refusal::Busy);
                 }
+            }
+            if !outgoing.is_wanted() {
+                return Err(Refusal::Busy);
             }
             outgoing.encode(&mut state.front).map_err(Refusal::Frame)?;
             outgoing.queued(state.version);

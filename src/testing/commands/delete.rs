@@ -24,8 +24,7 @@ pub(super) fn sow_delete(command: &Command<'_>, identity: &Who) -> Result<(), Re
     let filter = read_filter(command)?;
     let id = command.session();
     // Whoever may see a record was asked about when it was published, or when he subscribed.
-    let mut turn =
-        command.hub.lock_entitled(|world| world.questions_about(id, identity, Action::Write, &selector));
+    let mut turn = command.turn(|world| world.questions_about(id, identity, Action::Write, &selector))?;
     turn.check_topic(id, identity, Action::Write, &selector)?;
     let topics = turn.sow_topics(id, identity, Action::Write, &selector);
     if topics.is_empty() && selector.is_literal() {
