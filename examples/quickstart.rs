@@ -9,7 +9,7 @@
 //! cargo run --example quickstart -- tcp://localhost:9007/amps/json    a server of yours
 //! ```
 //!
-//! A server of yours needs a SOW topic `sow/orders` whose key is `/id`.
+//! A server of yours needs a SOW topic `sow/orders` whose key is `/id`, with no other open orders in it.
 
 use std::collections::HashSet;
 use std::time::Duration;
