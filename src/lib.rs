@@ -56,8 +56,9 @@
 //! ```
 //!
 //! Each connection has one receive thread, `amps-rx-` and the client's name. It alone reads, and it alone calls message
-//! handlers. A second thread is started only if publishes come in bursts. Any thread may call any method; what would wait
-//! for an answer is refused with [`Usage`](ErrorKind::Usage) on the receive thread, where the answer could never arrive.
+//! handlers. A second thread is started only when publishes come in bursts, or cannot leave at once where nothing may wait.
+//! Any thread may call any method; what would wait for an answer is refused with [`Usage`](ErrorKind::Usage) on the receive
+//! thread, where the answer could never arrive.
 //!
 //! Every call says in its documentation what it waits for and how long. In general: what asks the server something waits
 //! for its answer, within the time limit of the [command](Command::timeout); [`publish`](Client::publish) waits only while
