@@ -5,14 +5,13 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
 
 use super::attempt::Attempts;
 use super::{DefaultServerChooser, ReconnectDelayStrategy, ServerChooser};
 use super::{ExponentialDelayStrategy, FixedDelayStrategy, MemorySubscriptionManager};
 use crate::client::driver::{self, Claim};
 use crate::client::{Client, ClientBuilder, ConnectionInfo, DisconnectHandler, SubscriptionManager};
-use crate::error::{Error, ErrorKind, HandlerError, Result};
+use crate::error::{Error, HandlerError, Result};
 use crate::store::PublishStore;
 
 /// A [`Client`] that finds a server by itself, and another one when the first is lost.

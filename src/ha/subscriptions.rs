@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 
 use crate::client::{Client, FailedResubscribeHandler, Generation, SharedHandler, SubscriptionManager};
 use crate::command::Command;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::options::text;
 use crate::wire::AckType;
 
