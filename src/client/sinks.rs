@@ -59,17 +59,12 @@ impl Routes {
         self.table.lock().get(id).map(|route| route.sink.clone())
     }
 
-    /// What a query's id leads to, and the acknowledgements its user asked for.
-    pub(crate) fn query(&self, id: &str) -> Option<(Sink, RouteKind, AckType)> {
-        self.table.lock().get(id).map(|route| (route.sink.clone(), route.kind, route.acks))
-    }
-
-    /// Enters a route, if it may take the place of the one there is; true if so.
-    pub(crate) fn insert(&self, id: &str, route: Route<Sink>) -> bool {
+    /// Enters a route, or says the kind of the one that stays in its place.
+    pub(crate) fn insert(&self, id: &str, route: Route<Sink>) -> Result<(), RouteKind> {
         // Holds what was replaced: dropping a handler runs code of the user.
         let outcome = self.table.lock().insert(id, route);
         self.changed();
-        outcome.is_ok()
+        outcome.map(drop)
     }
 
     /// Takes out one route; what it led to is returned, so that it is dropped outside the lock.
@@ -79,15 +74,28 @@ impl Routes {
         removed
     }
 
-    pub(crate) fn acknowledge(&self, id: &str, ack: AckType, refused: bool) -> Option<Delivery<Sink>> {
-        let delivery = self.table.lock().acknowledge(id, ack, refused);
+    /// The same if this command has made it.
+    pub(crate) fn remove_own(&self, id: &str, command: &str) -> Option<Route<Sink>> {
+        let removed = self.table.lock().remove_own(id, command);
+        self.changed();
+        removed
+    }
+
+    pub(crate) fn acknowledge(
+        &self,
+        id: &str,
+        command: Option<&str>,
+        ack: AckType,
+        refused: bool,
+    ) -> Option<Delivery<Sink>> {
+        let delivery = self.table.lock().acknowledge(id, command, ack, refused);
         if delivery.as_ref().is_some_and(|delivery| delivery.ended.is_some()) {
             self.changed();
         }
         delivery
     }
 
-    /// A query's `group_end` came.
+    /// A query's `group_end` came. Returns what has got everything with it.
     pub(crate) fn group_end(&self, id: &str) -> Option<Sink> {
         let ended = self.table.lock().group_end(id);
         if ended.is_some() {

@@ -5,7 +5,6 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-
 use super::attempt::Attempts;
 use super::{DefaultServerChooser, ReconnectDelayStrategy, ServerChooser};
 use super::{ExponentialDelayStrategy, FixedDelayStrategy, MemorySubscriptionManager};
