@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::error::{Error, ErrorKind, Refused, Result};
 use crate::options::text::without_trailing_comma;
+use crate::store::{Selector, StoreEntry};
 use crate::wire::frame::push_decimal;
 use crate::wire::grammar::unsendable;
 use crate::wire::{AckType, CommandType, Field, FrameWriter};
@@ -379,10 +380,6 @@ pub(crate) fn next_id() -> String {
 }
 
 impl Command {
-    pub(crate) fn acks_mut(&mut self) -> &mut AckType {
-        &mut self.acks
-    }
-
     /// True if the command id was generated and may be replaced by another.
     pub(crate) fn has_generated_id(&self) -> bool {
         self.generated
@@ -397,6 +394,44 @@ impl Command {
     pub(crate) fn renew_id(&mut self) {
         self.command_id = next_id();
         self.generated = true;
+    }
+
+    /// Makes the ids of subscription and query its own, so that another command id leaves them as they are.
+    pub(crate) fn settle_ids(&mut self) {
+        self.sub_id = self.sub_id_text().unwrap_or_default().to_owned();
+        self.query_id = self.query_id_text().unwrap_or_default().to_owned();
+    }
+
+    /// The same without a time limit.
+    pub(crate) fn without_timeout(mut self) -> Command {
+        self.timeout = None;
+        self
+    }
+
+    /// The command as a publish store keeps it, with these acknowledgements asked for.
+    pub(crate) fn entry(&self, acks: AckType) -> Result<StoreEntry<'_>> {
+        let selectors = [
+            (!self.filter.is_empty()).then_some(Selector::Filter(&self.filter)),
+            (!self.sow_keys.is_empty()).then_some(Selector::SowKeys(&self.sow_keys)),
+            (!self.bookmark.is_empty()).then_some(Selector::Bookmark(&self.bookmark)),
+            (!self.data.is_empty()).then_some(Selector::Data(&self.data)),
+        ];
+        let mut given = selectors.into_iter().flatten();
+        let selector = given.next().unwrap_or(Selector::Data(b""));
+        if given.next().is_some() {
+            let text = format!("{} has more than one of filter, SOW keys, bookmark and data", self.kind);
+            return Err(Error::new(ErrorKind::Store, text).with_topic(&self.topic));
+        }
+        self.check_sendable()?;
+        Ok(StoreEntry::new(self.kind, &self.topic, selector)
+            .with_command_id(&self.command_id)
+            .with_sub_id(&self.sub_id)
+            .with_query_id(&self.query_id)
+            .with_correlation_id(&self.correlation_id)
+            .with_sow_key(&self.sow_key)
+            .with_options(&self.options)
+            .with_expiration(self.expiration.map_or(0, whole_seconds))
+            .with_acks(acks.without(AckType::PERSISTED)))
     }
 
     /// Gives a named delete the ids that its result is keyed by.

@@ -8,7 +8,7 @@ use crate::bookmark::Bookmark;
 use crate::error::{Error, ErrorKind, Reason, Result};
 use crate::timestamp;
 use crate::wire::block::{HeaderReader, decimal};
-use crate::wire::{AckType, Block, CommandType, Entry, Field, MAX_FRAME, Status, WireError};
+use crate::wire::{AckType, Block, CommandType, Entry, Field, FrameWriter, MAX_FRAME, Status, WireError};
 
 /// A message from the server: a slice of the receive buffer and its parsed header.
 ///
@@ -86,6 +86,16 @@ impl Message {
             (None, None) => Err(WireError::NoCommand),
             (None, Some(entry)) => Ok(Message::new(Arc::new(block), entry)),
         }
+    }
+
+    /// A message with nothing but a sequence number.
+    pub(crate) fn with_sequence(sequence: u64) -> Message {
+        let mut frame = Vec::new();
+        let mut writer = FrameWriter::new(&mut frame, CommandType::Publish);
+        writer.number(Field::Sequence, sequence);
+        // A frame of a few bytes is not too large, and what we write we can read.
+        let message = writer.finish(b"").ok().and_then(|()| Message::from_frame(&frame).ok());
+        message.unwrap_or_else(|| Message::new(Arc::default(), Entry::default()))
     }
 
     /// Points this message at another entry of the same block: what the receive thread does for each message.

@@ -22,7 +22,7 @@ fn shape(texts: &[String]) -> Vec<String> {
     texts.iter().map(kind).collect()
 }
 
-/// K-1, K-2, K-5: every acknowledgement a command can have, in its order.
+/// K-1, K-2, K-5, K-6: every acknowledgement a command can have, in its order, and `completed` for no live subscription.
 #[test]
 fn each_command_is_answered_in_its_order() {
     let table: [(&str, &[&str]); 11] = [

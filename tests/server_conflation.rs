@@ -183,6 +183,24 @@ fn a_replaced_subscription_sends_what_it_held() {
     assert!(client.received().is_empty());
 }
 
+/// B-3, B-11: what the client received of the old form counts for the new one.
+#[test]
+fn a_replaced_subscription_still_takes_away_what_the_client_has() {
+    let (server, clock) = server();
+    let mut client = subscribe(&server, "subscribe", "orders", "oof,conflation=1s");
+    server.publish("orders", r#"{"id":1,"n":1}"#).unwrap();
+    advance(&clock, 1000);
+    assert_eq!(client.received().len(), 1);
+    client.ask(r#"{"c":"subscribe","cid":"s","t":"orders","o":"replace,no_sowkey,oof,conflation=1s"}"#);
+    server.publish("orders", r#"{"id":1,"n":2}"#).unwrap();
+    server.sow_delete("orders", "/id = 1").unwrap();
+    advance(&clock, 1000);
+    assert_eq!(
+        client.texts(),
+        [r#"{"c":"oof","t":"orders","l":14,"sids":"s","reason":"deleted"}{"id":1,"n":1}"#]
+    );
+}
+
 /// L-11, B-2.
 #[test]
 fn what_an_ended_subscription_held_is_dropped() {

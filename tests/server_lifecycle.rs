@@ -89,6 +89,20 @@ fn a_paused_server_refuses_connections_and_keeps_those_it_has() {
     assert_eq!(server.sessions().len(), 2);
 }
 
+///
+#[test]
+fn one_listener_may_be_closed_while_the_other_goes_on() {
+    let server = Server::builder().listen_tcp().listen_tcp().start().unwrap();
+    server.pause_listener(0).unwrap();
+    assert!(is_refused(&server));
+    let other = server.uris("json").pop().unwrap();
+    let address = other["tcp://".len()..].split('/').next().unwrap().to_owned();
+    assert!(TcpStream::connect(address).is_ok());
+    assert_eq!(server.pause_listener(2).unwrap_err().kind(), ErrorKind::Usage);
+    server.resume_listening().unwrap();
+    RawClient::log_on(&server, "c");
+}
+
 #[test]
 fn a_stopped_server_does_not_resume_but_restarts() {
     let server = orders();

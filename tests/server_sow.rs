@@ -205,7 +205,7 @@ fn left(server: &Server) -> String {
     records.map(|record| String::from_utf8(record.payload).expect("text")[6..7].to_owned()).collect()
 }
 
-/// S-9.
+/// S-9, U-7.
 #[test]
 fn a_record_expires_as_its_topic_and_its_publisher_say() {
     let minute = Expiration::After(Duration::from_secs(60));

@@ -28,7 +28,7 @@ fn no_change_is_lost_or_doubled_between_the_result_and_the_messages() {
                 client.send(r#"{"c":"sow_and_subscribe","cid":"q","t":"orders","batch_size":7}"#);
                 let mut seen = BTreeSet::new();
                 let mut is_live = false;
-                while seen.len() < 400 {
+                while seen.len() < 400 || !is_live {
                     let frame = client.receive();
                     match frame.command() {
                         "p" => {

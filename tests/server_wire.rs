@@ -152,7 +152,7 @@ fn a_payload_may_be_any_bytes_and_of_any_size() {
     }
 }
 
-/// W-3: ids and topics with characters that need escapes come back as they were.
+/// W-3, W-4: ids and topics with characters that need escapes come back as they were.
 #[test]
 fn texts_are_escaped_on_the_way_out() {
     let server = server();

@@ -8,7 +8,6 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use super::context::ThreadKey;
 use super::core::Core;
 use super::registry::Failure;
-use super::session::Phase;
 use super::worker::Worker;
 use super::{context, receiver, recovery};
 use crate::callbacks::ConnectionState;
@@ -47,8 +46,9 @@ struct Claim<'a> {
 
 impl<'a> Claim<'a> {
     fn take(core: &'a Core, uri: &Uri) -> Result<Claim<'a>> {
+        let me = ThreadKey::current();
         let mut session = core.session.lock();
-        if session.closing {
+        if session.is_closed_to(me) {
             return Err(closed());
         }
         if session.is_connected() || session.connecting {
@@ -58,7 +58,7 @@ impl<'a> Claim<'a> {
             };
             return Err(Error::new(ErrorKind::AlreadyConnected, text));
         }
-        if session.is_repaired_by_other(ThreadKey::current()) {
+        if session.is_repaired_by_other(me) {
             return Err(Error::new(ErrorKind::RetryOperation, "reconnect in progress"));
         }
         session.connecting = true;
@@ -80,11 +80,11 @@ fn closed() -> Error {
 /// Makes the transport the current one, unless the client was closed meanwhile.
 fn install(core: &Core, transport: &Arc<dyn Transport>, me: ThreadKey) -> Option<u64> {
     let mut session = core.session.lock();
-    if session.closing {
+    if session.is_closed_to(me) {
         return None;
     }
     let version = core.link.install(Arc::clone(transport), me);
-    session.phase = Phase::Connected;
+    session.connect();
     Some(version)
 }
 

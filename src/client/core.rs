@@ -15,7 +15,8 @@ use parking_lot::{Condvar, Mutex};
 use super::acks::AckTable;
 use super::context::{ListenerScope, ThreadKey, is_any_receive_thread};
 use super::heartbeat::HeartbeatSetting;
-use super::link::{Link, Refusal, Sender};
+use super::link::{Link, Refusal, Sender, StoredFrames};
+use super::publishing::StoreFrames;
 use super::registry::Registry;
 use super::reply::Reply;
 use super::session::{Phase, Session};
@@ -24,6 +25,7 @@ use super::worker::Worker;
 use super::{ClientHandle, Config};
 use crate::callbacks::{ConnectionState, Origin, UnhandledError};
 use crate::error::{Error, ErrorKind, Result};
+use crate::store::PublishStore;
 use crate::stream::Depth;
 
 /// The shared state of one client.
@@ -36,13 +38,15 @@ pub(crate) struct Core {
     pub(crate) session: Mutex<Session>,
     pub(crate) routes: Routes,
     pub(crate) acks: Mutex<AckTable<Arc<Reply>>>,
-    pub(crate) registry: Registry,
+    pub(crate) registry: Arc<Registry>,
     pub(crate) settings: Settings,
     /// The key of the receive thread of the current connection, 0 if there is none.
     pub(crate) receive_thread: AtomicU64,
     /// Bumped by whatever ends a connection on purpose; a receive thread that sees it move stops.
     pub(crate) stops: AtomicU64,
     pub(crate) threads: Threads,
+    /// Counts resubscriptions, from before each begins.
+    recoveries: AtomicU64,
     /// The handle that callbacks are given, as long as the application holds one.
     pub(crate) handle: Mutex<std::sync::Weak<ClientHandle>>,
 }
@@ -70,7 +74,12 @@ pub(crate) struct Threads {
 impl Core {
     pub(crate) fn new(config: Config) -> Core {
         static NEXT: AtomicU64 = AtomicU64::new(1);
-        let link = Arc::new(Link::new(&config.name, config.outbox_limit, None));
+        let registry = Arc::new(Registry::default());
+        let frames = |store: &Arc<dyn PublishStore>| -> Box<dyn StoredFrames> {
+            Box::new(StoreFrames { store: Arc::clone(store), registry: Arc::clone(&registry) })
+        };
+        let frames = config.publish_store.as_ref().map(frames);
+        let link = Arc::new(Link::new(&config.name, config.outbox_limit, frames));
         Core {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
             config,
@@ -78,7 +87,7 @@ impl Core {
             session: Mutex::default(),
             routes: Routes::default(),
             acks: Mutex::default(),
-            registry: Registry::default(),
+            registry,
             settings: Settings {
                 retry_on_disconnect: AtomicBool::new(true),
                 default_depth: Mutex::new(Depth::DEFAULT),
@@ -90,6 +99,7 @@ impl Core {
             receive_thread: AtomicU64::new(0),
             stops: AtomicU64::new(0),
             threads: Threads::default(),
+            recoveries: AtomicU64::new(0),
             handle: Mutex::default(),
         }
     }
@@ -98,6 +108,22 @@ impl Core {
     #[inline]
     pub(crate) fn is_receive_thread(&self) -> bool {
         self.receive_thread.load(Ordering::Acquire) == ThreadKey::current().as_u64()
+    }
+
+    /// How many resubscriptions have begun.
+    pub(crate) fn recoveries(&self) -> u64 {
+        self.recoveries.load(Ordering::Acquire)
+    }
+
+    /// A resubscription begins.
+    pub(crate) fn begin_recovery(&self) {
+        self.recoveries.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// True if a lost connection is likely to be repaired, so that what is remembered will be placed again.
+    pub(crate) fn will_recover(&self) -> bool {
+        let handled = self.config.driven || self.registry.disconnect_handler().is_some();
+        handled && self.session.lock().may_recover()
     }
 
     /// Refuses a call that would wait for an answer where none can come (T-6, S-3).
@@ -129,6 +155,10 @@ impl Core {
             Refusal::NotConnected => Error::new(
                 ErrorKind::Disconnected,
                 format!("{what} was not sent: the client is not connected"),
+            ),
+            Refusal::GivenUp => Error::new(
+                ErrorKind::Disconnected,
+                format!("{what} was not sent: the connection was lost and did not come back"),
             ),
             Refusal::Busy => {
                 let text = format!("{what} was not sent: a logon or a reconnect is in progress");
@@ -174,11 +204,27 @@ impl Core {
         self.registry.report(UnhandledError::new(error, origin));
     }
 
-    /// Releases whoever waits for an answer on this connection or an earlier one (D-4).
-    pub(crate) fn release_waiters(&self, version: u64, cause: &Error) {
+    /// Releases whoever waits for an answer on this connection or an earlier one (D-4). Returns the ids of their commands.
+    pub(crate) fn release_waiters(&self, version: u64, cause: &Error) -> Vec<String> {
+        let cause = lost_while_waiting(cause);
         let released = self.acks.lock().release(version);
-        for waiter in released {
-            waiter.fulfil(Err(lost_while_waiting(cause)));
+        let tell = |(command, waiter): (String, Arc<Reply>)| {
+            waiter.fulfil(Err(cause.clone()));
+            command
+        };
+        released.into_iter().map(tell).collect()
+    }
+
+    /// Ends the routes and streams of a lost connection. A command that was not sent yet goes on waiting and keeps its
+    /// own. A query that a handler waits for has nobody else to hear of its end, unless its caller was `released`.
+    pub(crate) fn end_routes(&self, cause: &Error, released: &[String]) {
+        let cause = lost_while_waiting(cause);
+        let still_waits = |command: &str| self.acks.lock().is_waiting(command);
+        for (command, query) in self.routes.fail(&cause, still_waits) {
+            if !released.contains(&command) {
+                let failure = UnhandledError::new(cause.clone(), Origin::Connection);
+                self.registry.report(failure.with_id(Some(&query)));
+            }
         }
     }
 
@@ -187,12 +233,18 @@ impl Core {
     pub(crate) fn abandon(&self, cause: &Error) {
         self.stops.fetch_add(1, Ordering::AcqRel);
         let version = self.link.version();
-        let was_connected = self.session.lock().disconnect();
-        if let Some(transport) = self.link.close() {
+        let me = ThreadKey::current();
+        let (was_connected, transport) = {
+            let mut session = self.session.lock();
+            let goes_on = session.is_repaired_by(me) && !session.is_closed_to(me);
+            let transport = if goes_on { self.link.discard(me) } else { self.link.close() };
+            (session.disconnect(), transport)
+        };
+        if let Some(transport) = transport {
             transport.shutdown();
         }
-        self.release_waiters(version, cause);
-        self.routes.end_all();
+        let released = self.release_waiters(version, cause);
+        self.end_routes(cause, &released);
         self.wait_for_threads(None);
         self.receive_thread.store(0, Ordering::Release);
         if was_connected {
@@ -206,7 +258,11 @@ impl Core {
         if !self.threads.begin_close(!hangs, limit) {
             return;
         }
-        self.session.lock().closing = true;
+        {
+            let mut session = self.session.lock();
+            session.closing = true;
+            session.cancel_repair();
+        }
         if !hangs {
             self.link.drain(limit.unwrap_or(DRAIN));
         }

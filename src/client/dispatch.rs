@@ -11,9 +11,10 @@ use super::receiver::Clockwork;
 use super::registry::{Failure, Global, HandlerCell, contain};
 use super::routes::RouteKind;
 use super::sinks::Sink;
+use super::writes;
 use crate::callbacks::{MessageHandler, Origin};
 use crate::message::Message;
-use crate::stream::{End, Item, StreamQueue};
+use crate::stream::{End, Selection, StreamQueue};
 use crate::transport::IDLE_TICK;
 use crate::wire::{AckType, Block, CommandType, Field, Status};
 
@@ -22,8 +23,8 @@ pub(crate) struct Dispatcher {
     core: Arc<Core>,
     targets: Targets,
     /// Messages of this read on their way into streams.
-    batches: Vec<(Arc<StreamQueue>, Vec<Item>)>,
-    spare: Vec<Vec<Item>>,
+    batches: Vec<(Arc<StreamQueue>, Selection)>,
+    spare: Vec<Selection>,
 }
 
 /// Where messages with a certain list of subscription ids go, as of a certain state of the routing table.
@@ -169,18 +170,17 @@ impl Dispatcher {
     ) -> Index {
         let entries = block.entries().get(index..).unwrap_or_default();
         let followers = entries.iter().skip(1).take_while(|entry| entry.is_repeated()).count();
-        let run = entries.iter().take(followers + 1);
-        self.set_aside(queue, run.map(|entry| Item { entry: *entry, recipient }));
+        self.set_aside(queue, index, followers + 1, recipient);
         index + followers + 1
     }
 
-    fn set_aside(&mut self, queue: &Arc<StreamQueue>, messages: impl Iterator<Item = Item>) {
+    fn set_aside(&mut self, queue: &Arc<StreamQueue>, first: Index, count: usize, recipient: (u32, u32)) {
         match self.batches.iter_mut().rev().find(|(known, _)| Arc::ptr_eq(known, queue)) {
-            Some((_, items)) => items.extend(messages),
+            Some((_, messages)) => messages.add(first, count, recipient),
             None => {
-                let mut items = self.spare.pop().unwrap_or_default();
-                items.extend(messages);
-                self.batches.push((Arc::clone(queue), items));
+                let mut messages = self.spare.pop().unwrap_or_default();
+                messages.add(first, count, recipient);
+                self.batches.push((Arc::clone(queue), messages));
             }
         }
     }
@@ -198,7 +198,7 @@ impl Dispatcher {
             let changed =
                 if current { None } else { message.sub_id().and_then(|id| self.core.routes.sink(id)) };
             match if current { target.sink.as_ref() } else { changed.as_ref() } {
-                Some(sink) => self.one(sink, message, clockwork),
+                Some(sink) => self.one(sink, message, index, clockwork),
                 None => self.last_chance(message, clockwork),
             }
         }
@@ -218,8 +218,9 @@ impl Dispatcher {
         };
         match sink {
             Sink::Stream(queue) => {
-                let items = behind.iter().take(count).map(|entry| Item { entry: *entry, recipient: (0, 0) });
-                self.set_aside(&queue, items);
+                if count > 0 {
+                    self.set_aside(&queue, index + 1, count, (0, 0));
+                }
             }
             Sink::Handler(cell) => {
                 self.hand_over(&block, clockwork);
@@ -253,7 +254,7 @@ impl Dispatcher {
     fn group(&mut self, message: &Message, index: Index, clockwork: &mut Clockwork) -> Index {
         let Some(id) = message.query_id() else { return index + 1 };
         let Some((sink, kind, acks)) = self.core.routes.query(id) else { return index + 1 };
-        self.one(&sink, message, clockwork);
+        self.one(&sink, message, index, clockwork);
         if message.command() == CommandType::GroupEnd {
             let ended = self.core.routes.group_end(id);
             let complete = kind == RouteKind::Query && !acks.intersects(AckType::COMPLETED | AckType::STATS);
@@ -269,6 +270,10 @@ impl Dispatcher {
         let refused = message.status() != Status::Success;
         let ids = [message.command_id(), message.query_id(), message.text(Field::SubId)];
         let mut taken = self.complete(message, ack, refused);
+        if ack.intersects(AckType::PERSISTED) {
+            self.hand_over(message.block(), clockwork);
+            taken |= writes::persisted(&self.core, message);
+        }
         if let Some(handler) = self.core.registry.global(Global::Ack) {
             self.call(&handler, message, Global::Ack.origin(), clockwork);
             taken = true;
@@ -276,9 +281,9 @@ impl Dispatcher {
         let delivery =
             ids.into_iter().flatten().find_map(|id| self.core.routes.acknowledge(id, ack, refused));
         if let Some(delivery) = delivery {
+            taken |= delivery.expected;
             if let Some(sink) = &delivery.sink {
-                self.one(sink, message, clockwork);
-                taken = true;
+                self.one(sink, message, index, clockwork);
             }
             if let Some(sink) = &delivery.ended {
                 self.end(sink, message.block(), clockwork);
@@ -317,19 +322,18 @@ impl Dispatcher {
 
     fn other(&mut self, message: &Message, index: Index, clockwork: &mut Clockwork) -> Index {
         match message.command_id().and_then(|id| self.core.routes.sink(id)) {
-            Some(sink) => self.one(&sink, message, clockwork),
+            Some(sink) => self.one(&sink, message, index, clockwork),
             None => self.last_chance(message, clockwork),
         }
         index + 1
     }
 
     /// Delivers one message to one place.
-    fn one(&mut self, sink: &Sink, message: &Message, clockwork: &mut Clockwork) {
+    fn one(&mut self, sink: &Sink, message: &Message, index: Index, clockwork: &mut Clockwork) {
         match sink {
             Sink::Handler(cell) => self.call(cell, message, Origin::MessageHandler, clockwork),
             Sink::Stream(queue) => {
-                let item = Item { entry: message.entry(), recipient: message.recipient() };
-                self.set_aside(queue, std::iter::once(item));
+                self.set_aside(queue, index, 1, message.recipient());
             }
         }
     }
@@ -368,10 +372,10 @@ impl Dispatcher {
     fn hand_over(&mut self, block: &Arc<Block>, clockwork: &mut Clockwork) {
         while !self.batches.is_empty() {
             let spare = &mut self.spare;
-            self.batches.retain_mut(|(queue, items)| {
-                let left = !queue.offer(block, items);
+            self.batches.retain_mut(|(queue, messages)| {
+                let left = !queue.offer(block, messages);
                 if !left {
-                    spare.push(std::mem::take(items));
+                    spare.push(std::mem::take(messages));
                 }
                 left
             });

@@ -1,4 +1,4 @@
-//! Starting heartbeats: the command that a server is told with, and the setting behind it.
+//! Starting and ending heartbeats: the command that a server is told with, and the setting behind it.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -28,7 +28,11 @@ pub(crate) fn set(core: &Core, interval: Duration, timeout: Duration) -> Result<
     }
     core.settings.heartbeat_changes.fetch_add(1, Ordering::AcqRel);
     if core.session.lock().phase == Phase::LoggedOn {
-        start(core, core.link.version());
+        match setting.is_on() {
+            true => start(core, core.link.version()),
+            // A server that is not told goes on waiting for beats, and ends the connection.
+            false => drop(tell(core, setting)),
+        }
     }
     Ok(())
 }
@@ -40,15 +44,24 @@ pub(crate) fn start(core: &Core, version: u64) {
     if !setting.is_on() {
         return;
     }
+    if tell(core, setting) {
+        // The timers of the receive thread start with the command.
+        core.settings.heartbeat_changes.fetch_add(1, Ordering::AcqRel);
+        core.announce_if_connected(version, ConnectionState::HeartbeatInitiated);
+    }
+}
+
+/// Sends the command; an interval of zero ends the beats. False if it could not be sent, which is reported.
+fn tell(core: &Core, setting: HeartbeatSetting) -> bool {
     let command = Command::heartbeat(format!("start,{}", setting.interval.as_secs()));
     let sender = || super::link::Sender { patient: false, ..core.sender(None) };
-    match core.link.publish(sender, |buffer| command.encode(AckType::NONE, buffer)) {
-        Ok(()) => {
-            core.link.flush();
-            // The timers of the receive thread start with the command.
-            core.settings.heartbeat_changes.fetch_add(1, Ordering::AcqRel);
-            core.announce_if_connected(version, ConnectionState::HeartbeatInitiated);
+    let sent = core.link.publish(sender, |buffer| command.encode(AckType::NONE, buffer));
+    match sent {
+        Ok(()) => core.link.flush(),
+        Err(refusal) => {
+            core.report(core.refusal(refusal, "heartbeat"), Origin::Heartbeat);
+            return false;
         }
-        Err(refusal) => core.report(core.refusal(refusal, "heartbeat"), Origin::Heartbeat),
     }
+    true
 }

@@ -16,11 +16,13 @@ mod context;
 mod core;
 mod dispatch;
 mod execute;
+mod flushing;
 mod heartbeat;
 mod heartbeats;
 mod link;
 mod logon;
 mod panics;
+mod publishing;
 mod receiver;
 mod recovery;
 mod registry;
@@ -30,9 +32,11 @@ mod session;
 mod settings;
 mod sinks;
 mod streams;
+mod subscription_manager;
 mod tap;
 mod verbs;
 mod worker;
+mod writes;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -47,9 +51,11 @@ pub use panics::capture_panic_backtraces;
 pub use recovery::DisconnectHandler;
 pub use registry::ListenerId;
 pub use settings::GlobalKind;
+pub use subscription_manager::{FailedResubscribeHandler, Generation, SharedHandler, SubscriptionManager};
 pub use verbs::PublishOptions;
 
 use crate::error::Result;
+use crate::store::PublishStore;
 use crate::version::VersionInfo;
 
 /// How long dropping the last handle waits for the threads of a client.
@@ -180,7 +186,7 @@ impl Client {
     /// * [`TimedOut`](crate::ErrorKind::TimedOut), [`Disconnected`](crate::ErrorKind::Disconnected).
     /// * [`Usage`](crate::ErrorKind::Usage): called where nothing may wait.
     pub fn logon_with(&self, logon: &Logon) -> Result<()> {
-        logon::logon(self.core(), logon).map(drop)
+        logon::logon(self.core(), logon, &|| Ok(())).map(drop)
     }
 
     /// Ends the connection: lets the last frames leave for up to 100 ms, releases whoever waits with
@@ -227,7 +233,16 @@ impl Client {
             ("client.uri", uri.map(ToString::to_string).unwrap_or_default()),
             ("client.username", user.to_owned()),
         ];
-        ConnectionInfo { entries: entries.map(|(key, value)| (key.to_owned(), value)).into() }
+        drop(session);
+        let unpersisted = self.publish_store().map(|store| store.unpersisted_count().to_string());
+        let unpersisted = unpersisted.map(|count| ("publishStore.unpersistedCount", count));
+        let entries = entries.into_iter().chain(unpersisted);
+        ConnectionInfo { entries: entries.map(|(key, value)| (key.to_owned(), value)).collect() }
+    }
+
+    /// The publish store, if the client was built with one.
+    pub fn publish_store(&self) -> Option<&Arc<dyn PublishStore>> {
+        self.core().config.publish_store.as_ref()
     }
 
     /// The server's version, as it told at logon; zero before.

@@ -4,15 +4,18 @@
 //! 2. `Disconnected` is announced, and streams end;
 //! 3. the disconnect handler runs, free to connect, log on and subscribe;
 //! 4. if there is a connection then, everybody may go on; if not, `Shutdown` is announced.
+//!
+//! A command that comes later and finds no connection has the handler try again, on its own thread.
 
 use std::sync::Arc;
 
-use super::context::ThreadKey;
+use super::context::{ListenerScope, RevivalScope, ThreadKey, is_any_receive_thread};
 use super::core::Core;
-use super::link::Loss;
+use super::link::{Loss, Refusal};
 use super::registry::{Failure, contain};
+use super::session::{Repaired, Revival};
 use super::{Client, ClientHandle};
-use crate::callbacks::{ConnectionState, Origin, Outcome, UnhandledError};
+use crate::callbacks::{ConnectionState, Origin, Outcome};
 use crate::error::{Error, ErrorKind, HandlerError};
 
 /// Repairs a lost connection.
@@ -25,6 +28,10 @@ use crate::error::{Error, ErrorKind, HandlerError};
 ///
 /// If the client is connected when it returns, work goes on. If not, [`Shutdown`](ConnectionState::Shutdown) is announced
 /// and the exception listener gets a `Disconnected` error. An error or a panic goes to the exception listener.
+///
+/// After a repair that failed, each later command that needs a connection calls the handler again, once, on the thread of
+/// the command, and is sent if there is a connection then. When the client is closed while a handler runs, what it then
+/// tries returns `Disconnected`, and nothing is reported.
 ///
 /// ```
 /// use amps_client::{Client, Error, Result};
@@ -55,39 +62,31 @@ where
 }
 
 /// The connection of this version ended by itself.
-pub(crate) fn handle_loss(core: &Arc<Core>, version: u64, cause: &Error) {
+pub(crate) fn handle_loss(core: &Core, version: u64, cause: &Error) {
     let me = ThreadKey::current();
     match core.link.lost(version, me) {
         Loss::Stale => {}
         Loss::InOtherHands => {
             // A thread is logging on or repairing over this connection: it will find out, and decide.
-            core.release_waiters(version, cause);
+            let released = core.release_waiters(version, cause);
             if core.session.lock().disconnect() {
                 core.announce(ConnectionState::Disconnected);
             }
+            core.end_routes(cause, &released);
         }
         Loss::Taken => {
             log::warn!(target: "amps::net", "connection lost: {cause}");
-            core.session.lock().repair(me);
-            core.release_waiters(version, cause);
+            core.session.lock().begin_repair(me);
+            let released = core.release_waiters(version, cause);
             core.announce(ConnectionState::Disconnected);
-            end_routes(core, cause);
+            core.end_routes(cause, &released);
             let outcome = call_handler(core, cause);
             finish(core, me, cause, outcome);
         }
     }
 }
 
-/// Ends what belonged to the connection. A query that a handler waits for has nobody else to hear of its end.
-fn end_routes(core: &Core, cause: &Error) {
-    let cause = super::core::lost_while_waiting(cause);
-    for query in core.routes.fail_all(&cause) {
-        let failure = UnhandledError::new(cause.clone(), Origin::Connection).with_id(Some(&query));
-        core.registry.report(failure);
-    }
-}
-
-fn call_handler(core: &Arc<Core>, cause: &Error) -> Result<(), Failure> {
+fn call_handler(core: &Core, cause: &Error) -> Result<(), Failure> {
     let handler = core.registry.disconnect_handler();
     let handle = core.handle.lock().upgrade();
     match (handler, handle) {
@@ -99,28 +98,68 @@ fn call_handler(core: &Arc<Core>, cause: &Error) -> Result<(), Failure> {
     }
 }
 
-/// The handler has returned: the gate opens, or nobody has any hope (D-8).
-fn finish(core: &Core, me: ThreadKey, cause: &Error, outcome: Result<(), Failure>) {
-    let repaired = {
-        let mut session = core.session.lock();
-        session.repaired(me);
-        session.is_connected()
-    };
-    if repaired {
-        core.link.open(me);
-    } else {
+/// The handler has returned: the gate opens, or nobody has any hope (D-8). True if the client is connected.
+fn finish(core: &Core, me: ThreadKey, cause: &Error, outcome: Result<(), Failure>) -> bool {
+    let end = core.session.lock().end_repair(me);
+    // The new connection may be gone again.
+    let repaired = end == Repaired::Connected && core.link.open(me);
+    if !repaired {
         core.link.down(me);
     }
     if let Err(failure) = outcome {
-        core.registry
-            .report(failure.about("the disconnect handler failed").unhandled(Origin::DisconnectHandler));
+        if end != Repaired::Cancelled || !failure.is_disconnect() {
+            let failure = failure.about("the disconnect handler failed");
+            core.registry.report(failure.unhandled(Origin::DisconnectHandler));
+        }
     }
-    if repaired || core.session.lock().closing {
-        return;
+    if repaired || end == Repaired::Cancelled {
+        return repaired;
     }
+    core.session.lock().give_up(cause);
     core.announce(ConnectionState::Shutdown);
     let error = Error::new(ErrorKind::Disconnected, "reconnect failed").with_source(cause.clone());
     core.report(error, Origin::Connection);
+    false
+}
+
+/// Sends something. If there is no connection because a repair has failed, the handler first tries again (D-11).
+#[inline]
+pub(crate) fn reviving(core: &Core, mut send: impl FnMut() -> Result<(), Refusal>) -> Result<(), Refusal> {
+    match send() {
+        Err(Refusal::NotConnected) if revive(core) => send(),
+        outcome => outcome,
+    }
+}
+
+/// Has the handler try again, on the calling thread. True if sending is worth another try.
+#[cold]
+fn revive(core: &Core) -> bool {
+    let nothing_may_wait = is_any_receive_thread(core.id) || ListenerScope::is_inside(core.id);
+    if nothing_may_wait || core.registry.disconnect_handler().is_none() {
+        return false;
+    }
+    let Some(_scope) = RevivalScope::enter(core.id) else { return false };
+    let me = ThreadKey::current();
+    let revival = {
+        let mut session = core.session.lock();
+        let revival = session.revive(me);
+        if let Revival::Mine(_) = revival {
+            core.link.hold(me);
+        }
+        revival
+    };
+    match revival {
+        Revival::Hopeless => false,
+        Revival::InOtherHands => {
+            let error = Error::new(ErrorKind::RetryOperation, "reconnect in progress");
+            core.report(error, Origin::Connection);
+            true
+        }
+        Revival::Mine(cause) => {
+            let outcome = call_handler(core, &cause);
+            finish(core, me, &cause, outcome)
+        }
+    }
 }
 
 impl From<Arc<ClientHandle>> for Client {

@@ -15,7 +15,8 @@ use super::DisconnectHandler;
 use super::context::{ListenerScope, ThreadKey};
 use super::panics;
 use crate::callbacks::{
-    ConnectionState, ConnectionStateListener, ExceptionListener, MessageHandler, Origin, UnhandledError,
+    ConnectionState, ConnectionStateListener, ExceptionListener, FailedWriteHandler, MessageHandler, Origin,
+    UnhandledError,
 };
 use crate::error::{Error, ErrorKind, HandlerError};
 
@@ -28,6 +29,9 @@ pub(crate) type HandlerCell = Arc<Mutex<Box<dyn MessageHandler>>>;
 pub(crate) fn cell(handler: impl MessageHandler + 'static) -> HandlerCell {
     Arc::new(Mutex::new(Box::new(handler)))
 }
+
+/// A failed-write handler, called by one receive thread at a time.
+pub(crate) type FailedWriteCell = Arc<Mutex<Box<dyn FailedWriteHandler>>>;
 
 /// Which of the handlers that belong to no subscription.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,6 +72,7 @@ struct Callbacks {
     states: Vec<(ListenerId, Arc<dyn ConnectionStateListener>)>,
     next_listener: u64,
     globals: [Option<HandlerCell>; 4],
+    failed_write: Option<FailedWriteCell>,
     disconnect: Option<Arc<dyn DisconnectHandler>>,
     thread_created: Option<ThreadCallback>,
     thread_exiting: Option<ThreadCallback>,
@@ -96,6 +101,15 @@ impl Registry {
 
     pub(crate) fn global(&self, which: Global) -> Option<HandlerCell> {
         self.callbacks.lock().globals.get(which as usize).cloned().flatten()
+    }
+
+    pub(crate) fn set_failed_write(&self, handler: Option<FailedWriteCell>) {
+        let old = std::mem::replace(&mut self.callbacks.lock().failed_write, handler);
+        drop(old);
+    }
+
+    pub(crate) fn failed_write(&self) -> Option<FailedWriteCell> {
+        self.callbacks.lock().failed_write.clone()
     }
 
     pub(crate) fn set_disconnect_handler(&self, handler: Option<Arc<dyn DisconnectHandler>>) {
@@ -256,6 +270,13 @@ impl Failure {
         };
         let backtrace = panics::take_backtrace();
         Failure { error: Error::new(ErrorKind::HandlerPanicked, text), backtrace }
+    }
+
+    /// True if what the callback returned is our own [`Disconnected`](ErrorKind::Disconnected).
+    pub(crate) fn is_disconnect(&self) -> bool {
+        let returned =
+            std::error::Error::source(&self.error).and_then(|source| source.downcast_ref::<Error>());
+        returned.is_some_and(Error::is_disconnect)
     }
 
     /// The same with words before the text of the error, which becomes the source.

@@ -17,8 +17,12 @@ pub(crate) struct RouteTable<S> {
 pub(crate) struct Route<S> {
     pub(crate) sink: S,
     pub(crate) kind: RouteKind,
+    /// The id of the command that made the route.
+    pub(crate) command: String,
     /// The acknowledgements to be delivered: those the user asked for.
     pub(crate) acks: AckType,
+    /// Those that the library asked for. Nobody is to see them.
+    pub(crate) library: AckType,
     /// What ends the route. [`AckType::NONE`]: for a query its `group_end`, for a subscription nothing.
     pub(crate) ends_with: AckType,
 }
@@ -50,15 +54,15 @@ impl<S: Clone> RouteTable<S> {
     }
 
     /// Enters a route. A subscription takes the place of anything but a subscription; under the id of a subscription the
-    /// existing route stays, which is what replacing one relies on (M-3). True if the new route was entered.
-    pub(crate) fn insert(&mut self, id: &str, route: Route<S>) -> bool {
+    /// existing route stays, which is what replacing one relies on (M-3). `Ok` is the route that was replaced, `Err` the
+    /// new one if it was not entered.
+    pub(crate) fn insert(&mut self, id: &str, route: Route<S>) -> Result<Option<Route<S>>, Route<S>> {
         let stays =
             |old: &Route<S>| old.kind == RouteKind::Subscription || route.kind != RouteKind::Subscription;
         if self.routes.get(id).is_some_and(stays) {
-            return false;
+            return Err(route);
         }
-        self.routes.insert(id.to_owned(), route);
-        true
+        Ok(self.routes.insert(id.to_owned(), route))
     }
 
     pub(crate) fn remove(&mut self, id: &str) -> Option<Route<S>> {
@@ -68,6 +72,11 @@ impl<S: Clone> RouteTable<S> {
     /// Takes out everything.
     pub(crate) fn clear(&mut self) -> Vec<Route<S>> {
         self.routes.drain().map(|(_, route)| route).collect()
+    }
+
+    /// Takes out the routes of the commands for which `is_gone` holds.
+    pub(crate) fn take_gone(&mut self, is_gone: impl Fn(&str) -> bool) -> Vec<(String, Route<S>)> {
+        self.routes.extract_if(|_, route| is_gone(&route.command)).collect()
     }
 
     /// Takes out all routes of one kind.
@@ -85,11 +94,9 @@ impl<S: Clone> RouteTable<S> {
             _ => (refused && ack == AckType::PROCESSED) || is_last(route.ends_with, ack),
         };
         let sink = asked.then(|| route.sink.clone());
-        if ends {
-            let route = self.routes.remove(id)?;
-            return Some(Delivery { sink, ended: Some(route.sink) });
-        }
-        Some(Delivery { sink, ended: None })
+        let expected = asked || route.library.intersects(ack);
+        let ended = if ends { self.routes.remove(id).map(|route| route.sink) } else { None };
+        Some(Delivery { sink, expected, ended })
     }
 
     /// A query's `group_end` came: ends the route if no acknowledgement will. Returns the sink of a route that ended.
@@ -105,6 +112,8 @@ impl<S: Clone> RouteTable<S> {
 pub(crate) struct Delivery<S> {
     /// Where to deliver it, if it was asked for.
     pub(crate) sink: Option<S>,
+    /// Somebody has asked for it.
+    pub(crate) expected: bool,
     /// The route that ended with it.
     pub(crate) ended: Option<S>,
 }
@@ -120,12 +129,13 @@ mod tests {
     use super::*;
 
     fn route(kind: RouteKind, acks: &str, ends_with: AckType) -> Route<&'static str> {
-        Route { sink: "sink", kind, acks: AckType::of(acks), ends_with }
+        let (command, library) = ("c".to_owned(), AckType::PROCESSED);
+        Route { sink: "sink", kind, command, acks: AckType::of(acks), library, ends_with }
     }
 
     fn table(id: &str, route: Route<&'static str>) -> RouteTable<&'static str> {
         let mut table = RouteTable::default();
-        assert!(table.insert(id, route));
+        assert!(table.insert(id, route).is_ok());
         table
     }
 
@@ -133,11 +143,10 @@ mod tests {
     #[test]
     fn a_subscription_keeps_its_route_and_takes_the_place_of_others() {
         let mut routes = table("a", route(RouteKind::Query, "", AckType::COMPLETED));
-        assert!(!routes.insert("a", route(RouteKind::Query, "", AckType::NONE)));
-        assert!(
-            routes.insert("a", Route { sink: "new", ..route(RouteKind::Subscription, "", AckType::NONE) })
-        );
-        assert!(!routes.insert("a", route(RouteKind::Subscription, "", AckType::NONE)));
+        assert!(routes.insert("a", route(RouteKind::Query, "", AckType::NONE)).is_err());
+        let new = Route { sink: "new", ..route(RouteKind::Subscription, "", AckType::NONE) };
+        assert_eq!(routes.insert("a", new).unwrap().map(|old| old.sink), Some("sink"));
+        assert!(routes.insert("a", route(RouteKind::Subscription, "", AckType::NONE)).is_err());
         assert_eq!(routes.get("a").map(|r| r.sink), Some("new"));
     }
 
@@ -146,7 +155,8 @@ mod tests {
     fn acks_are_delivered_if_asked_for_and_the_last_ends_the_route() {
         let mut routes = table("q", route(RouteKind::Query, "stats", AckType::STATS));
         let first = routes.acknowledge("q", AckType::COMPLETED, false).unwrap();
-        assert_eq!((first.sink, first.ended), (None, None));
+        assert_eq!((first.sink, first.expected, first.ended), (None, false, None));
+        assert!(routes.acknowledge("q", AckType::PROCESSED, false).unwrap().expected);
         let last = routes.acknowledge("q", AckType::STATS, false).unwrap();
         assert_eq!((last.sink, last.ended), (Some("sink"), Some("sink")));
         assert!(!routes.contains("q"));
@@ -180,7 +190,7 @@ mod tests {
     #[test]
     fn taking_one_kind_leaves_the_others() {
         let mut routes = table("q", route(RouteKind::Query, "", AckType::NONE));
-        routes.insert("s", route(RouteKind::Subscription, "", AckType::NONE));
+        assert!(routes.insert("s", route(RouteKind::Subscription, "", AckType::NONE)).is_ok());
         assert_eq!(routes.take_kind(RouteKind::Query).len(), 1);
         assert!(routes.contains("s"));
         assert_eq!(routes.clear().len(), 1);

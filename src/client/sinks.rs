@@ -1,5 +1,6 @@
 //! The routes of a client, shared by the threads that place commands and the one that receives.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -63,10 +64,12 @@ impl Routes {
         self.table.lock().get(id).map(|route| (route.sink.clone(), route.kind, route.acks))
     }
 
+    /// Enters a route, if it may take the place of the one there is; true if so.
     pub(crate) fn insert(&self, id: &str, route: Route<Sink>) -> bool {
-        let entered = self.table.lock().insert(id, route);
+        // Holds what was replaced: dropping a handler runs code of the user.
+        let outcome = self.table.lock().insert(id, route);
         self.changed();
-        entered
+        outcome.is_ok()
     }
 
     /// Takes out one route; what it led to is returned, so that it is dropped outside the lock.
@@ -114,20 +117,22 @@ impl Routes {
         all.iter().for_each(|route| route.sink.finish(End::Complete));
     }
 
-    /// The connection is lost: every stream fails, every route goes. Returns the ids of the queries that handlers wait
-    /// for.
-    pub(crate) fn fail_all(&self, cause: &Error) -> Vec<String> {
-        let (all, lost) = {
-            let mut table = self.table.lock();
-            let queries = table.take_kind(RouteKind::Query);
-            let handled = |route: &Route<Sink>| matches!(route.sink, Sink::Handler(_));
-            let lost: Vec<_> = queries.iter().filter(|(_, r)| handled(r)).map(|(id, _)| id.clone()).collect();
-            let mut all = table.clear();
-            all.extend(queries.into_iter().map(|(_, route)| route));
-            (all, lost)
-        };
+    /// The connection is lost: the routes of every command that went out over it go, and their streams fail. A command
+    /// that `still_waits` to be sent keeps its own. Returns the queries that handlers wait for: the ids of their
+    /// commands, and their own.
+    pub(crate) fn fail(&self, cause: &Error, still_waits: impl Fn(&str) -> bool) -> HashMap<String, String> {
+        let gone = self.table.lock().take_gone(|command| !still_waits(command));
         self.changed();
-        all.iter().for_each(|route| route.sink.finish(End::Failed(cause.clone())));
+        let mut lost = HashMap::new();
+        for (id, route) in gone {
+            match route.sink {
+                Sink::Stream(queue) => queue.finish(End::Failed(cause.clone())),
+                Sink::Handler(_) if route.kind != RouteKind::Query => {}
+                // A query may have a second route, under the id of its command.
+                Sink::Handler(_) if lost.contains_key(&route.command) && id == route.command => {}
+                Sink::Handler(_) => drop(lost.insert(route.command, id)),
+            }
+        }
         lost
     }
 

@@ -8,7 +8,7 @@ use std::sync::{Arc, LazyLock, Weak};
 use std::time::{Duration, Instant};
 
 use queue::{Batch, Taken};
-pub(crate) use queue::{Depth, End, Item, StreamQueue};
+pub(crate) use queue::{Depth, End, Selection, StreamQueue};
 
 use crate::client::Core;
 use crate::error::{Error, ErrorKind, Result};
@@ -158,6 +158,7 @@ impl MessageStream {
                 self.batch = batch;
                 self.batch.take().map(Ok)
             }
+            Taken::One(message) => Some(Ok(message)),
             Taken::Nothing => Some(Err(nothing_yet())),
             Taken::Failed(error) => Some(Err(error)),
             Taken::Ended => None,

@@ -6,8 +6,8 @@ use std::fmt;
 /// Decides about logons.
 ///
 /// A closure from [`LogonAttempt`] to [`LogonAnswer`] is one. It is called on the thread of the connection concerned,
-/// with no lock held, once for each logon command; while it runs, only that connection waits. A panic counts as
-/// [`LogonAnswer::reject`].
+/// with no lock held, once for each logon command; while it runs, only that connection waits. It may use the server, but
+/// not stop it. A panic counts as [`LogonAnswer::reject`].
 ///
 /// ```
 /// use amps_client::testing::{LogonAnswer, LogonAttempt, Server};

@@ -12,8 +12,8 @@ use super::payload::Document;
 /// Decides what users may do.
 ///
 /// A closure from [`Access`] to [`Entitled`] is one. It is called on the thread of the connection concerned, or on the
-/// one that called the server's own `publish`, with no lock held; it may call the server. Its answers are remembered
-/// until [`Server::reset_entitlements`](super::Server::reset_entitlements). A panic counts as [`Entitled::Deny`].
+/// one that called the server's own `publish`, with no lock held; it may use the server, but not stop it. Its answers are
+/// remembered until [`Server::reset_entitlements`](super::Server::reset_entitlements). A panic counts as [`Entitled::Deny`].
 ///
 /// ```
 /// use amps_client::testing::{Access, Action, Entitled, Server};

@@ -65,6 +65,11 @@ pub struct SowRecord {
 const LISTED: usize = 12;
 
 impl Server {
+    /// How many connections are open, logged on or not.
+    pub fn open_connections(&self) -> usize {
+        self.hub.look().instances.get(self.instance).map_or(0, |instance| instance.sessions.len())
+    }
+
     /// The clients that are logged on, in the order in which their connections were accepted.
     pub fn sessions(&self) -> Vec<SessionInfo> {
         let turn = self.hub.look();

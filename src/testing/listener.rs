@@ -5,7 +5,9 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 #[cfg(unix)]
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::{Path, PathBuf};
+use std::path::Path;
+#[cfg(unix)]
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
@@ -17,6 +19,7 @@ use socket2::{Domain, SockRef, Type};
 use super::LOG;
 use super::payload::PayloadType;
 use super::socket::Socket;
+#[cfg(unix)]
 use super::temp_dir::TempDir;
 use crate::error::{Error, ErrorKind, Result};
 

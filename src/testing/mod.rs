@@ -78,6 +78,7 @@ mod socket;
 mod sow;
 mod state;
 mod subscriptions;
+#[cfg(unix)]
 mod temp_dir;
 mod timers;
 mod topic;

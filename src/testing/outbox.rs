@@ -220,8 +220,11 @@ impl Queue {
 
 #[cfg(test)]
 mod tests {
-    use super::super::frames::heartbeat;
     use super::*;
+    use crate::testing::frames::heartbeat;
+    use crate::testing::payload::PayloadType;
+    use crate::testing::query::{Found, Shown};
+    use crate::testing::state::TopicInfo;
 
     const SIZE: usize = 21;
 
@@ -263,6 +266,42 @@ mod tests {
         outbox.push(heartbeat(), at(1)).unwrap();
         assert_eq!(outbox.next().map(|frames| frames.len()), Some(1));
         assert_eq!(outbox.next(), None);
+    }
+
+    fn results(query_id: &str) -> Results {
+        let topic = Arc::new(TopicInfo { payload_type: PayloadType::Json, name: "t".into(), sow: None });
+        let found = Found { topic, record: Arc::default() };
+        Results::new(query_id, 1, Shown { sow_key: false, timestamp: false }, vec![found])
+    }
+
+    /// Z-2: results do not count, but only so many may be unfinished.
+    #[test]
+    fn the_next_query_waits_while_too_many_are_unfinished() {
+        let outbox = Outbox::new(1);
+        (0..MAX_QUERIES).for_each(|_| outbox.push_results(results("q")));
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| {
+                outbox.wait_for_query_room();
+                outbox.queue.lock().running.len()
+            });
+            outbox.next();
+            assert!(waiting.join().unwrap() < MAX_QUERIES);
+        });
+    }
+
+    /// B-2.
+    #[test]
+    fn a_cancelled_query_yields_no_more_records() {
+        let outbox = Outbox::new(1000);
+        for query_id in ["a", "b", "a"] {
+            outbox.push_results(results(query_id));
+        }
+        outbox.cancel_query("a");
+        outbox.finish();
+        let frames = outbox.next().unwrap();
+        assert_eq!(frames.len(), 1);
+        assert!(String::from_utf8_lossy(&frames[0].bytes).contains(r#""query_id":"b""#));
+        assert!(outbox.queue.lock().running.is_empty());
     }
 
     #[test]

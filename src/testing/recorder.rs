@@ -35,7 +35,7 @@ pub enum Direction {
     Out,
 }
 
-/// How much went over the connections of a [`Server`](super::Server) since it was started.
+/// How much went over the connections of a [`Server`](super::Server) since it was first started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct Counters {

@@ -14,7 +14,7 @@ use super::listener::{Port, Welcome};
 use super::recorder::Recorder;
 use super::settings::Settings;
 use super::state::State;
-use super::topic::{Rule, Topic};
+use super::topic::Rule;
 use super::world::{Instance, World};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -171,12 +171,34 @@ impl Server {
         self.run()
     }
 
-    /// Refuses connections from now on. Those that are there stay.
+    /// Refuses connections from now on, on every listener. Those that are there stay.
     pub fn pause_listening(&self) {
         self.ports.iter().for_each(Port::close);
     }
 
-    /// Accepts connections again, on the same addresses.
+    /// Refuses connections from now on, on one listener: the first is 0.
+    ///
+    /// ```
+    /// use amps_client::testing::Server;
+    ///
+    /// # fn main() -> amps_client::Result<()> {
+    /// let server = Server::builder().listen_tcp().listen_tcp().start()?;
+    /// server.pause_listener(1)?;
+    /// assert!(server.pause_listener(2).is_err());
+    /// server.resume_listening()?; // all of them
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Usage`](ErrorKind::Usage) if there is no such listener.
+    pub fn pause_listener(&self, number: usize) -> Result<()> {
+        let none = || Error::new(ErrorKind::Usage, format!("the server has no listener {number}"));
+        self.ports.get(number).map(Port::close).ok_or_else(none)
+    }
+
+    /// Accepts connections again, on every listener and on the same addresses.
     ///
     /// # Errors
     ///

@@ -3,6 +3,7 @@
 // Each test binary uses its own part of it.
 #![allow(dead_code, unused_imports)]
 
+pub(crate) mod client;
 mod linked;
 mod raw_client;
 

@@ -63,6 +63,10 @@ pub(crate) struct Sender {
 pub(crate) trait Outgoing {
     /// Appends the frame; may be called again after a failed write.
     fn encode(&mut self, buffer: &mut Vec<u8>) -> Result<()>;
+    /// False if the frame has become superfluous while the gate was closed. Called under the send lock.
+    fn is_wanted(&self) -> bool {
+        true
+    }
     /// The frame is queued on this connection. Called under the send lock, before a byte of it is written.
     fn queued(&mut self, version: u64);
     /// The write failed. True if nobody was told of the loss yet, so that the frame may be sent again.
@@ -74,6 +78,8 @@ pub(crate) trait Outgoing {
 pub(crate) enum Refusal {
     /// No connection, and none that the caller could wait for.
     NotConnected,
+    /// The caller has waited for a connection that did not come back.
+    GivenUp,
     /// Somebody logs on or repairs, and the caller does not wait.
     Busy,
     TimedOut,
@@ -214,6 +220,9 @@ impl Link {
                     return Err(Refusal::Busy);
                 }
             }
+            if !outgoing.is_wanted() {
+                return Err(Refusal::Busy);
+            }
             outgoing.encode(&mut state.front).map_err(Refusal::Frame)?;
             outgoing.queued(state.version);
             state.flush = true;
@@ -298,6 +307,14 @@ impl Link {
         true
     }
 
+    /// Somebody repairs what could not be repaired before: everybody else waits.
+    pub(crate) fn hold(&self, by: ThreadKey) {
+        let mut state = self.state.lock();
+        if state.gate == Gate::Down {
+            state.gate = Gate::Held(by);
+        }
+    }
+
     /// Waits until the sender may send, and closes the gate to everybody else.
     pub(crate) fn acquire(&self, sender: &Sender) -> Result<Hold, Refusal> {
         let (mut state, _) = self.admit(self.state.lock(), sender)?;
@@ -334,10 +351,19 @@ impl Link {
 
     /// Ends the connection, whoever has it. Returns what is to be shut down.
     pub(crate) fn close(&self) -> Option<Arc<dyn Transport>> {
+        self.end(Gate::Down)
+    }
+
+    /// The holder ends the connection and goes on trying: everybody else waits.
+    pub(crate) fn discard(&self, holder: ThreadKey) -> Option<Arc<dyn Transport>> {
+        self.end(Gate::Held(holder))
+    }
+
+    fn end(&self, gate: Gate) -> Option<Arc<dyn Transport>> {
         let mut state = self.state.lock();
         let transport = state.transport.take();
         state.reset();
-        state.gate = Gate::Down;
+        state.gate = gate;
         self.changed.notify_all();
         transport
     }
@@ -376,11 +402,13 @@ impl Link {
     /// Waits until the sender may send, or says why it may not.
     #[cold]
     fn admit<'a>(&self, mut state: Guard<'a>, sender: &Sender) -> Result<(Guard<'a>, Place), Refusal> {
+        let mut waited = false;
         loop {
             let mine = match state.gate {
                 Gate::Open => true,
                 Gate::Held(by) => by == sender.thread,
                 Gate::Lost => false,
+                Gate::Down if waited => return Err(Refusal::GivenUp),
                 Gate::Down => return Err(Refusal::NotConnected),
             };
             if mine && state.transport.is_none() {
@@ -393,8 +421,10 @@ impl Link {
                 return self.admit_at_once(state, mine);
             }
             if !mine && !sender.patient {
-                return Err(Refusal::Busy);
+                let is_up = state.transport.is_some() && state.gate != Gate::Lost;
+                return Err(if is_up { Refusal::Busy } else { Refusal::NotConnected });
             }
+            waited = true;
             match sender.deadline {
                 None => self.changed.wait(&mut state),
                 Some(deadline) => {
@@ -437,13 +467,16 @@ impl Link {
             });
             if state.version != version || state.transport.is_none() {
                 // The connection went away meanwhile, and whoever took it away reset the outbox.
-                return outcome.map(drop).map_err(|_| transport);
+                return outcome.map(drop).map_err(|_| {
+                    note_dropped(buffer.len());
+                    transport
+                });
             }
             state.writing = false;
             match outcome {
                 Ok(written) => state.put_back(buffer, written),
                 Err(_) => {
-                    state.fail();
+                    state.fail(buffer.len());
                     return Err(transport);
                 }
             }
@@ -526,10 +559,7 @@ impl std::fmt::Debug for dyn StoredFrames {
 impl State {
     /// Forgets everything that concerns one connection.
     fn reset(&mut self) {
-        let dropped = self.front.len() + self.deferred.len();
-        if dropped > 0 {
-            log::warn!(target: "amps::net", "{dropped} bytes were still queued when the connection went away");
-        }
+        note_dropped(self.front.len() + self.deferred.len());
         self.transport = None;
         self.front.clear();
         self.shown = 0;
@@ -540,8 +570,9 @@ impl State {
         self.sequences.reset();
     }
 
-    /// A write failed: nothing more leaves over this connection.
-    fn fail(&mut self) {
+    /// A write of so many bytes failed: nothing more leaves over this connection.
+    fn fail(&mut self, unwritten: usize) {
+        note_dropped(unwritten + self.front.len());
         if self.gate == Gate::Open {
             self.gate = Gate::Lost;
         }
@@ -560,6 +591,13 @@ impl State {
         }
         buffer.clear();
         self.back = if buffer.capacity() > KEPT { Vec::new() } else { buffer };
+    }
+}
+
+/// Frames that nobody keeps are gone with their connection. How much of a failed write has left is not known.
+fn note_dropped(bytes: usize) {
+    if bytes > 0 {
+        log::warn!(target: "amps::net", "up to {bytes} bytes were still queued when the connection went away");
     }
 }
 

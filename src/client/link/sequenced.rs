@@ -52,7 +52,8 @@ impl Sequences {
 
 impl Link {
     /// Sends a frame that has been stored under this number, and before it whatever is missing. It is not an error if the
-    /// frame cannot be sent now: it is in the store, and the next logon sends it.
+    /// frame cannot be sent now: it is in the store, and the next logon sends it. `queued` hears of the connection that the
+    /// frame goes over, under the send lock, before a byte of it is written.
     ///
     /// # Errors
     ///
@@ -62,6 +63,7 @@ impl Link {
         sender: impl Fn() -> Sender,
         sequence: u64,
         mut encode: impl FnMut(&mut Vec<u8>) -> Result<()>,
+        queued: impl Fn(u64),
     ) -> Result<(), Refusal> {
         let mut state = self.state.lock();
         state.sequences.stored = state.sequences.stored.max(sequence);
@@ -95,6 +97,7 @@ impl Link {
             }
             encode(&mut state.front).map_err(Refusal::Frame)?;
             state.sequences.sent = sequence;
+            queued(state.version);
             let buffered = state.front.len();
             if state.writing || state.burst.added(buffered, Instant::now) == Verdict::Hold {
                 return Ok(());
@@ -113,8 +116,20 @@ impl Link {
         state.sequences.sent = sent;
     }
 
-    /// A frame of the replay was sent.
-    pub(crate) fn replayed(&self, sequence: u64) {
+    /// Sends one frame of the replay, in the hands of whoever holds the gate.
+    pub(crate) fn replay(
+        self: &Arc<Self>,
+        sender: &Sender,
+        sequence: u64,
+        encode: impl FnMut(&mut Vec<u8>) -> Result<()>,
+    ) -> Result<(), Refusal> {
+        self.publish(|| *sender, encode)?;
+        self.skipped(sequence);
+        Ok(())
+    }
+
+    /// What has this number is not sent over this connection, or was.
+    pub(crate) fn skipped(&self, sequence: u64) {
         let mut state = self.state.lock();
         let sequences = &mut state.sequences;
         sequences.sent = sequences.sent.max(sequence);
