@@ -119,8 +119,8 @@ mod wire;
 pub use auth::{Authenticator, DefaultAuthenticator};
 pub use bookmark::{Bookmark, BookmarkKind};
 pub use callbacks::{
-    ConnectionState, ConnectionStateListener, Direction, ExceptionListener, FailedWriteHandler, MessageHandler,
-    Origin, Outcome, TransportFilter, UnhandledError,
+    ConnectionState, ConnectionStateListener, Direction, ExceptionListener, FailedWriteHandler,
+    MessageHandler, Origin, Outcome, TransportFilter, UnhandledError,
 };
 pub use client::{
     Client, ClientBuilder, ConnectionInfo, DisconnectHandler, GlobalKind, ListenerId, Logon, PublishOptions,

@@ -109,7 +109,8 @@ pub(crate) fn place(core: &Core, command: Command, sink: Option<Sink>, wanted: W
     check_replace(&command)?;
     let deadline = command.timeout_value().and_then(|limit| Instant::now().checked_add(limit));
     let awaited = if waits { awaited } else { AckType::NONE };
-    let manager = core.config.subscription_manager.as_deref().filter(|_| wanted.managed && command.is_subscribe());
+    let manager =
+        core.config.subscription_manager.as_deref().filter(|_| wanted.managed && command.is_subscribe());
     let mut placement =
         Placement { core, command, acks, awaited, deadline, entered: Vec::new(), manager, sequence: 0 };
     // The waiter first: its command counts as not sent yet, which keeps the routes through a loss.
@@ -128,7 +129,12 @@ pub(crate) fn place(core: &Core, command: Command, sink: Option<Sink>, wanted: W
 
 /// Places a stored subscription over a new connection, for whoever remembers it: under a new command id, with the
 /// subscription and query ids it has.
-pub(crate) fn place_again(core: &Core, sink: Option<Sink>, mut command: Command, acks: AckType) -> Result<()> {
+pub(crate) fn place_again(
+    core: &Core,
+    sink: Option<Sink>,
+    mut command: Command,
+    acks: AckType,
+) -> Result<()> {
     command.renew_id();
     place(core, command.ack_type(acks), sink.clone(), Wanted::default())?;
     if let Some(Sink::Stream(queue)) = sink {
@@ -227,7 +233,8 @@ impl Placement<'_> {
             return self.send_unanswered().map(|()| None);
         };
         let id = id_of(&self.command);
-        let mut frame = Frame { core: self.core, command: &self.command, acks: self.acks, id: &id, recoveries };
+        let mut frame =
+            Frame { core: self.core, command: &self.command, acks: self.acks, id: &id, recoveries };
         let sent = reviving(self.core, || self.core.link.send(&self.core.sender(self.deadline), &mut frame));
         if let Err(refusal) = sent {
             self.core.acks.lock().cancel(&id);
@@ -249,7 +256,11 @@ impl Placement<'_> {
     }
 
     /// Keeps the command, then sends it. If it cannot be sent now the next logon does, and the answer comes then.
-    fn send_stored(&mut self, store: &dyn PublishStore, reply: Option<Arc<Reply>>) -> Result<Option<Message>> {
+    fn send_stored(
+        &mut self,
+        store: &dyn PublishStore,
+        reply: Option<Arc<Reply>>,
+    ) -> Result<Option<Message>> {
         let id = id_of(&self.command);
         let entry = self.command.entry(self.acks)?;
         let kept = publishing::keep(self.core, store, &entry);
@@ -279,7 +290,9 @@ impl Placement<'_> {
         let entered = manager.subscribe(&SharedHandler(sink), &self.command, user);
         loop {
             match self.send(reply.clone(), Some(recoveries)) {
-                Err(error) if error.kind() == ErrorKind::RetryOperation && self.core.recoveries() != recoveries => {
+                Err(error)
+                    if error.kind() == ErrorKind::RetryOperation && self.core.recoveries() != recoveries =>
+                {
                     if manager.generation() > entered {
                         return Ok(None);
                     }

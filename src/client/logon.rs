@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::core::Core;
-use super::{Client, publishing};
 use super::link::Outgoing;
 use super::registry::contain;
 use super::reply::Reply;
 use super::session::{LogonFrame, Phase, ServerInfo};
+use super::{Client, publishing};
 use crate::auth::{Authenticator, DefaultAuthenticator};
 use crate::callbacks::{ConnectionState, Origin};
 use crate::command::next_id;

@@ -11,8 +11,8 @@ use super::recovery::DisconnectHandler;
 use super::registry::{Global, ListenerId, cell, contain};
 use super::{Client, heartbeats};
 use crate::callbacks::{
-    ConnectionStateListener, Direction, ExceptionListener, FailedWriteHandler, MessageHandler, Origin, Outcome,
-    TransportFilter,
+    ConnectionStateListener, Direction, ExceptionListener, FailedWriteHandler, MessageHandler, Origin,
+    Outcome, TransportFilter,
 };
 use crate::command::check_text;
 use crate::error::{Error, ErrorKind, Result};

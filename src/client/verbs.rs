@@ -163,7 +163,12 @@ impl Client {
     /// # Errors
     ///
     /// As for [`execute`](Client::execute).
-    pub fn place_again(&self, handler: Option<&SharedHandler>, command: Command, acks: AckType) -> Result<()> {
+    pub fn place_again(
+        &self,
+        handler: Option<&SharedHandler>,
+        command: Command,
+        acks: AckType,
+    ) -> Result<()> {
         place_again(self.core(), handler.map(|handler| handler.0.clone()), command, acks)
     }
 
