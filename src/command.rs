@@ -488,7 +488,7 @@ impl Command {
         }
         frame.text(Field::SubId, self.sub_id_text().unwrap_or_default());
         if let Some(seconds) = self.expiration.map(whole_seconds).filter(|seconds| *seconds > 0) {
-            frame.text(Field::Expiration, &seconds.to_string());
+            frame.quoted_number(Field::Expiration, seconds);
         }
         frame.text(Field::QueryId, self.query_id_text().unwrap_or_default());
         for (field, value) in

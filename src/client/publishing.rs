@@ -59,7 +59,7 @@ pub(crate) fn publish_with(
         frame.text(Field::Topic, topic);
         match whole_seconds(options.expiration) {
             0 => {}
-            seconds => drop(frame.text(Field::Expiration, &seconds.to_string())),
+            seconds => drop(frame.quoted_number(Field::Expiration, seconds)),
         }
         frame.text(Field::CorrelationId, &options.correlation_id).text(Field::SowKey, &options.sow_key);
         frame.finish(data).map_err(too_large)

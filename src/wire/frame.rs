@@ -63,6 +63,16 @@ impl<'a> FrameWriter<'a> {
         self
     }
 
+    /// A decimal value in quotes.
+    #[inline]
+    pub(crate) fn quoted_number(&mut self, field: Field, value: u64) -> &mut Self {
+        self.key(field.key());
+        self.buffer.push(b'"');
+        push_decimal(self.buffer, value);
+        self.buffer.push(b'"');
+        self
+    }
+
     /// A bare decimal value under a given key.
     #[inline]
     pub(crate) fn number_as(&mut self, key: &str, value: u64) -> &mut Self {
@@ -165,7 +175,7 @@ mod tests {
 
         out.clear();
         let mut frame = FrameWriter::new(&mut out, CommandType::Publish);
-        frame.text(Field::Topic, "t").text(Field::Expiration, "5").text(Field::CorrelationId, "abc");
+        frame.text(Field::Topic, "t").quoted_number(Field::Expiration, 5).text(Field::CorrelationId, "abc");
         frame.number(Field::Sequence, 77).text(Field::SowKey, "K1");
         frame.finish(b"d").unwrap();
         assert_eq!(

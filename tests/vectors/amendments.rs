@@ -1,6 +1,7 @@
 //! Where this library rightly differs from the recorded client: each difference changes the record into what it would
 //! be if the recorded client did the same.
 
+use amps_client::CommandType;
 use serde_json::Value;
 
 use crate::model::{Call, Event, Happening, Observed, Record, Scenario};
@@ -21,7 +22,10 @@ pub(crate) fn amend(scenario: &mut Scenario) {
 /// A client cannot send `ack`, `oof`, `group_begin`, `group_end` or an unknown verb: `Command`, and nothing is sent.
 fn refuse_what_only_a_server_sends(scenario: &mut Scenario) {
     for call in &mut scenario.calls {
-        if ["ack", "oof", "group_begin", "group_end", "nonsense"].contains(&call.arg("command")) {
+        use CommandType::{Ack, GroupBegin, GroupEnd, Oof, Unknown};
+        let named = call.args.contains_key("command");
+        let verb = CommandType::of(call.arg("command"));
+        if named && matches!(verb, Ack | Oof | GroupBegin | GroupEnd | Unknown) {
             refuse(call, "Command");
             let number = call.number;
             scenario.events.retain(|event| event.call != number);
@@ -134,6 +138,7 @@ fn deliver_what_is_for_nobody(scenario: &mut Scenario) {
         })
         .collect();
     scenario.observed.extend(unseen);
+    scenario.observed.sort_by_key(|observed| observed.call);
 }
 
 /// An acknowledgement that completes a waiting command was taken, so it is not for the last-chance handler (M-9).

@@ -141,7 +141,7 @@ pub(crate) fn compare(recorded: &Record, received: &Frame, ids: &mut Renaming) -
 
 fn check(recorded: &Record, received: &Frame, ids: &mut Renaming) -> Result<(), String> {
     let header: Object = serde_json::from_str(received.header_text()).map_err(|error| error.to_string())?;
-    for key in recorded.header.keys().filter(|key| !header.contains_key(*key)) {
+    if let Some(key) = recorded.header.keys().find(|key| !header.contains_key(*key)) {
         return Err(format!("the header `{key}` is missing"));
     }
     for (key, ours) in &header {

@@ -12,7 +12,7 @@ use amps_client::{
 };
 use serde_json::Value;
 
-use crate::model::{Call, Scenario, payload};
+use crate::model::{Call, Observed, Scenario, payload};
 use crate::observation::{Log, Recorder, Script, message_fields};
 use crate::player::PATIENCE;
 
@@ -81,9 +81,15 @@ operations! {
     "env.wait" ["ms"] |_, _| Ok(None);
 }
 
+/// What the application may see that no callback of this library tells yet.
+const UNSEEN: [(&str, &str); 2] =
+    [("failed_write", "failed-write handler"), ("duplicate_message", "bookmark store")];
+
 /// Why a scenario cannot be replayed, if it cannot.
 pub(crate) fn missing(scenario: &Scenario) -> Option<String> {
-    scenario.calls.iter().find_map(missing_for)
+    let unseen = |o: &Observed| UNSEEN.iter().find(|(event, _)| o.event == *event);
+    let unseen = scenario.observed.iter().find_map(unseen).map(|(_, what)| format!("no {what}"));
+    scenario.calls.iter().find_map(missing_for).or(unseen)
 }
 
 fn missing_for(call: &Call) -> Option<String> {
@@ -106,12 +112,12 @@ pub(crate) struct Application {
     log: Arc<Log>,
     streams: HashMap<usize, MessageStream>,
     /// Puts the addresses of the servers into a connection string.
-    resolve: Box<dyn Fn(&str) -> String>,
+    resolve: Box<dyn Fn(&str) -> String + Send>,
     last_uri: String,
 }
 
 impl Application {
-    pub(crate) fn new(resolve: impl Fn(&str) -> String + 'static) -> Application {
+    pub(crate) fn new(resolve: impl Fn(&str) -> String + Send + 'static) -> Application {
         Application {
             client: None,
             log: Arc::default(),
@@ -119,6 +125,11 @@ impl Application {
             resolve: Box::new(resolve),
             last_uri: String::new(),
         }
+    }
+
+    /// One that has its client already.
+    pub(crate) fn of(client: Client) -> Application {
+        Application { log: Log::of(&client), client: Some(client), ..Application::new(str::to_owned) }
     }
 
     pub(crate) fn log(&self) -> &Log {

@@ -62,7 +62,7 @@ impl Player {
     }
 
     /// Puts the addresses of the servers into a recorded connection string.
-    pub(crate) fn resolver(&self) -> impl Fn(&str) -> String + 'static {
+    pub(crate) fn resolver(&self) -> impl Fn(&str) -> String + Send + 'static {
         let hosts = self.hosts.clone();
         move |recorded| {
             let with =
