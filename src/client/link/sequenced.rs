@@ -149,7 +149,9 @@ impl Link {
 
     /// Puts everything into the buffer that is stored and was not sent. `None` if the connection went away meanwhile.
     pub(super) fn catch_up<'a>(self: &'a Arc<Self>, mut state: Guard<'a>) -> Option<Guard<'a>> {
-        let (Some(frames), true) = (&self.stored_frames, state.sequences.are_behind()) else { return Some(state) };
+        let (Some(frames), true) = (&self.stored_frames, state.sequences.are_behind()) else {
+            return Some(state);
+        };
         let version = state.version;
         let mut frame = Vec::new();
         state.sequences.fetching = true;
