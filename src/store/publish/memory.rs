@@ -61,7 +61,7 @@ impl MemoryPublishStore {
     /// # fn main() -> amps_client::Result<()> {
     /// let store = MemoryPublishStore::with_capacity(1000);
     /// store.set_resize_handler(Some(Box::new(|_: &dyn PublishStore, bytes: u64| bytes <= 2000)));
-    /// let entry = StoreEntry::new(CommandType::Publish, "orders", Selector::Data(&[b' '; 600]));
+    /// let entry = StoreEntry::new(CommandType::Publish, "orders", Selector::Data(&[b' '; 700]));
     /// store.store(&entry)?;
     /// store.store(&entry)?;
     /// let refused = store.store(&entry.with_may_wait(false)).unwrap_err();
