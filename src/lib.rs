@@ -136,7 +136,9 @@ pub use ha::{
 };
 pub use message::Message;
 pub use options::{BookmarkNotFound, Conflation, LogonOptions, Rate, SowOptions, SubscribeOptions};
-pub use store::{PublishStore, PublishStoreResizeHandler, Selector, StoreEntry, StoreReplayer};
+pub use store::{
+    MemoryPublishStore, PublishStore, PublishStoreResizeHandler, Selector, StoreEntry, StoreReplayer,
+};
 pub use stream::MessageStream;
 pub use uri::{Compression, IpPreference, Scheme, TransportOptions, Uri};
 pub use version::VersionInfo;

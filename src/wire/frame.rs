@@ -136,6 +136,32 @@ pub(crate) fn push_publish(buffer: &mut Vec<u8>, topic: &str, payload: &[u8]) ->
     Ok(())
 }
 
+/// Appends the frame of a publish that went through a publish store: besides the topic it asks for the persisted
+/// acknowledgement of its number, whose digits these are.
+///
+/// `Err` is as for [`FrameWriter::finish`]. The topic is not empty and needs no escape.
+#[inline]
+pub(crate) fn push_stored_publish(
+    buffer: &mut Vec<u8>,
+    topic: &str,
+    digits: &[u8],
+    payload: &[u8],
+) -> Result<(), usize> {
+    const START: &[u8] = b"{\"c\":\"p\",\"t\":\"";
+    const MIDDLE: &[u8] = b"\",\"a\":\"persisted\",\"s\":";
+    let size = START.len() + topic.len() + MIDDLE.len() + digits.len() + 1 + payload.len();
+    let length = u32::try_from(size).ok().filter(|n| *n <= MAX_FRAME).ok_or(size)?;
+    buffer.reserve(4 + size);
+    buffer.extend_from_slice(&length.to_be_bytes());
+    buffer.extend_from_slice(START);
+    buffer.extend_from_slice(topic.as_bytes());
+    buffer.extend_from_slice(MIDDLE);
+    buffer.extend_from_slice(digits);
+    buffer.push(b'}');
+    buffer.extend_from_slice(payload);
+    Ok(())
+}
+
 /// Appends a number in decimal.
 pub(crate) fn push_decimal(out: &mut Vec<u8>, mut value: u64) {
     let mut digits = [0; 20];
