@@ -254,10 +254,10 @@ impl Dispatcher {
         let Some(id) = message.query_id() else { return index + 1 };
         let Some(sink) = self.core.routes.sink(id) else { return index + 1 };
         self.one(&sink, message, index, clockwork);
-        if message.command() == CommandType::GroupEnd {
-            if let Some(done) = self.core.routes.group_end(id) {
-                self.end(&done, message.block(), clockwork);
-            }
+        if message.command() == CommandType::GroupEnd
+            && let Some(done) = self.core.routes.group_end(id)
+        {
+            self.end(&done, message.block(), clockwork);
         }
         index + 1
     }

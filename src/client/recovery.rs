@@ -122,19 +122,20 @@ fn call_handler(core: &Core, cause: &Error) -> Result<(), Failure> {
 fn finish(core: &Core, me: ThreadKey, cause: &Error, outcome: Result<(), Failure>) -> Finish {
     let end = core.session.lock().end_repair(me);
     let repaired = end == Repaired::Connected && core.link.open(me);
-    if end == Repaired::Connected && !repaired {
-        if let Some(again) = core.session.lock().repair_again(me) {
-            return Finish::LostAgain(again);
-        }
+    if end == Repaired::Connected
+        && !repaired
+        && let Some(again) = core.session.lock().repair_again(me)
+    {
+        return Finish::LostAgain(again);
     }
     if !repaired {
         core.link.down(me);
     }
-    if let Err(failure) = outcome {
-        if end != Repaired::Cancelled || !failure.is_disconnect() {
-            let failure = failure.about("the disconnect handler failed");
-            core.registry.report(failure.unhandled(Origin::DisconnectHandler));
-        }
+    if let Err(failure) = outcome
+        && (end != Repaired::Cancelled || !failure.is_disconnect())
+    {
+        let failure = failure.about("the disconnect handler failed");
+        core.registry.report(failure.unhandled(Origin::DisconnectHandler));
     }
     if repaired {
         return Finish::Connected;

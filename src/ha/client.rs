@@ -280,11 +280,11 @@ struct Reconnect(Arc<Attempts>);
 impl DisconnectHandler for Reconnect {
     fn on_disconnect(&self, client: &Client, cause: &Error) -> Result<(), HandlerError> {
         self.0.lost(client, cause);
-        if let Err(error) = self.0.run(client, None) {
-            if !driver::is_cancelled(client.core()) {
-                // What ended it, before the plain fact that it has ended (HA-17).
-                client.core().report(error, crate::callbacks::Origin::Connection);
-            }
+        if let Err(error) = self.0.run(client, None)
+            && !driver::is_cancelled(client.core())
+        {
+            // What ended it, before the plain fact that it has ended (HA-17).
+            client.core().report(error, crate::callbacks::Origin::Connection);
         }
         Ok(())
     }

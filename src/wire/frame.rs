@@ -29,16 +29,6 @@ impl<'a> FrameWriter<'a> {
         FrameWriter { buffer, start, finished: false }
     }
 
-    /// Opens a frame whose command name is not one of ours.
-    #[cfg(any(feature = "testing", test))]
-    pub(crate) fn with_name(buffer: &'a mut Vec<u8>, command: &str) -> FrameWriter<'a> {
-        let start = buffer.len();
-        buffer.extend_from_slice(b"\0\0\0\0{\"c\":\"");
-        escape_into(buffer, command.as_bytes());
-        buffer.push(b'"');
-        FrameWriter { buffer, start, finished: false }
-    }
-
     /// A quoted value.
     #[inline]
     pub(crate) fn text(&mut self, field: Field, value: &str) -> &mut Self {

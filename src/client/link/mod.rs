@@ -246,10 +246,10 @@ impl Link {
             return;
         }
         state.flush = true;
-        if !state.writing {
-            if let Err(transport) = self.write(state, Effort::Nonblocking) {
-                transport.shutdown();
-            }
+        if !state.writing
+            && let Err(transport) = self.write(state, Effort::Nonblocking)
+        {
+            transport.shutdown();
         }
     }
 
@@ -294,10 +294,11 @@ impl Link {
         self.changed.notify_all();
         let deferred = std::mem::take(&mut state.deferred);
         state.front.extend_from_slice(&deferred);
-        if !state.front.is_empty() && !state.writing {
-            if let Err(transport) = self.write(state, Effort::Nonblocking) {
-                transport.shutdown();
-            }
+        if !state.front.is_empty()
+            && !state.writing
+            && let Err(transport) = self.write(state, Effort::Nonblocking)
+        {
+            transport.shutdown();
         }
         true
     }

@@ -218,10 +218,10 @@ impl Backing for Segments {
 
 impl Spare {
     fn take(&mut self, size: usize) -> Result<Vec<u8>> {
-        if size <= SEGMENT {
-            if let Some(memory) = self.memory.pop() {
-                return Ok(memory);
-            }
+        if size <= SEGMENT
+            && let Some(memory) = self.memory.pop()
+        {
+            return Ok(memory);
         }
         let mut memory = Vec::new();
         let failed =
