@@ -14,6 +14,7 @@ use std::time::Duration;
 
 pub use bookmark::{BookmarkStore, BookmarkStoreResizeHandler, Receipt};
 pub use entry::{Selector, StoreEntry};
+pub(crate) use number::Number;
 pub use publish::MemoryPublishStore;
 
 use crate::error::{Error, Result};
