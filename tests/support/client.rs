@@ -332,6 +332,11 @@ impl Record {
         assert!(came, "waited for {wanted:?}, but there is {:#?}", self.story());
     }
 
+    /// For a listener that records states only.
+    pub(crate) fn tell(&self, state: ConnectionState) {
+        self.push(Event::State(state));
+    }
+
     fn events(&self) -> Vec<Event> {
         self.shared.0.lock().clone()
     }
