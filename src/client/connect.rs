@@ -64,6 +64,7 @@ impl<'a> Claim<'a> {
             return Err(Error::new(ErrorKind::RetryOperation, "reconnect in progress"));
         }
         session.connecting = true;
+        session.user = uri.user().unwrap_or_default().to_owned();
         session.uri = Some(uri.clone());
         Ok(Claim { core })
     }

@@ -220,12 +220,11 @@ impl Client {
     /// What is known of the connection, without passwords: `client.name`, `client.uri`, `client.username`.
     pub fn connection_info(&self) -> ConnectionInfo {
         let session = self.core().session.lock();
-        let uri = session.uri.as_ref();
-        let user = uri.and_then(|uri| uri.user()).unwrap_or(&session.user);
+        let uri = session.uri.as_ref().map(ToString::to_string);
         let entries = [
             ("client.name", self.core().config.name.clone()),
-            ("client.uri", uri.map(ToString::to_string).unwrap_or_default()),
-            ("client.username", user.to_owned()),
+            ("client.uri", uri.unwrap_or_default()),
+            ("client.username", session.user.clone()),
         ];
         ConnectionInfo { entries: entries.map(|(key, value)| (key.to_owned(), value)).into() }
     }

@@ -40,7 +40,7 @@ pub(crate) struct Session {
     /// The connection string of the last attempt.
     pub(crate) uri: Option<Uri>,
     pub(crate) server: ServerInfo,
-    /// The user of the current logon.
+    /// The user of the connection string, or the one that the server has made of it at logon.
     pub(crate) user: String,
     /// A `close` is under way: whatever tries to connect gives up.
     pub(crate) closing: bool,
