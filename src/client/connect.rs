@@ -20,6 +20,8 @@ pub(crate) fn connect(core: &Arc<Core>, uri: &str) -> Result<()> {
     core.refuse_to_hang("connect")?;
     let uri = Uri::parse(uri)?;
     let _claim = Claim::take(core, &uri)?;
+    // A handler that has closed the client itself may still run, and no other may run beside it (T-8).
+    core.wait_for_threads(None);
     let transport = transport::connect(&uri)?;
     let me = ThreadKey::current();
     let Some(version) = install(core, &transport, me) else {

@@ -59,10 +59,10 @@ pub(crate) struct Settings {
     pub(crate) slow_handlers: AtomicU64,
 }
 
-/// The receive threads that were started and not waited for, and whether somebody closes the client.
+/// The receive threads that may still run, and whether somebody closes the client.
 #[derive(Debug, Default)]
 pub(crate) struct Threads {
-    running: Mutex<Vec<Worker>>,
+    running: Mutex<Vec<Arc<Worker>>>,
     closing: Mutex<bool>,
     closed: Condvar,
 }
@@ -267,11 +267,8 @@ impl Core {
     /// Waits for the receive threads, but for the calling one, for at most `limit` in all.
     pub(crate) fn wait_for_threads(&self, limit: Option<Duration>) {
         let deadline = limit.map(|limit| Instant::now() + limit);
-        for worker in self.threads.take() {
-            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-            if let Some(running) = worker.wait(left) {
-                self.threads.add(running);
-            }
+        for worker in self.threads.running() {
+            worker.wait(deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())));
         }
     }
 
@@ -296,11 +293,11 @@ impl Threads {
     pub(crate) fn add(&self, worker: Worker) {
         let mut running = self.running.lock();
         running.retain(|worker| !worker.has_ended());
-        running.push(worker);
+        running.push(Arc::new(worker));
     }
 
-    fn take(&self) -> Vec<Worker> {
-        std::mem::take(&mut self.running.lock())
+    fn running(&self) -> Vec<Arc<Worker>> {
+        self.running.lock().clone()
     }
 
     /// Makes the caller the one who closes. If somebody else is at it, waits for them if `wait`, and returns false.

@@ -127,7 +127,7 @@ impl Client {
     /// [`logon`](Client::logon) next.
     ///
     /// Blocks for the name lookup and for establishing the connection: `tcp_connecttimeout` of the connection string, or as
-    /// long as the system tries. Not to be called on the receive thread or inside a state listener.
+    /// long as the system tries; and for a handler that has closed the client itself and still runs. Not to be called on the receive thread or inside a state listener.
     ///
     /// # Errors
     ///

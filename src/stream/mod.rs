@@ -26,8 +26,9 @@ use crate::message::Message;
 /// reading from its connection until there is room; nothing is lost or reordered, heartbeats go on, and all other
 /// subscriptions of the client wait as well. At least one message is always taken.
 ///
-/// A stream may be read on any thread, but not inside a handler of the same client: it would wait there for messages that
-/// only that thread can receive. Dropping it unsubscribes and discards what is queued.
+/// A stream may be read on any thread. Inside a handler of the same client it gives what is queued; to wait there is
+/// refused with [`Usage`](ErrorKind::Usage), because only that thread can receive what would be waited for. Dropping a
+/// stream unsubscribes and discards what is queued.
 ///
 /// ```
 /// use amps_client::testing::Server;
@@ -87,6 +88,11 @@ impl Lease {
         self.query_id.as_deref()
     }
 
+    /// True on the thread that alone can bring another message.
+    fn is_on_receive_thread(&self) -> bool {
+        self.client.upgrade().is_some_and(|client| client.is_receive_thread())
+    }
+
     /// Every id that may lead to the stream.
     pub(crate) fn ids(&self) -> impl Iterator<Item = &str> {
         [self.sub_id(), self.query_id(), Some(self.command_id.as_str())].into_iter().flatten()
@@ -133,7 +139,7 @@ impl MessageStream {
     /// # Errors
     ///
     /// [`TimedOut`](ErrorKind::TimedOut) if nothing came; [`Disconnected`](ErrorKind::Disconnected) once, if the stream
-    /// ended because the connection was lost.
+    /// ended because the connection was lost; [`Usage`](ErrorKind::Usage) inside a handler of the same client.
     pub fn next_timeout(&mut self, limit: Duration) -> Option<Result<Message>> {
         self.next_until(Instant::now().checked_add(limit))
     }
@@ -153,6 +159,13 @@ impl MessageStream {
 
     fn refill(&mut self, deadline: Option<Instant>) -> Option<Result<Message>> {
         let used = std::mem::take(&mut self.batch);
+        let waits = deadline.is_none_or(|deadline| deadline > Instant::now());
+        if waits && self.lease.is_on_receive_thread() {
+            return match self.refill(Some(Instant::now())) {
+                Some(Err(error)) if error.kind() == ErrorKind::TimedOut => Some(Err(would_hang())),
+                outcome => outcome,
+            };
+        }
         match self.lease.queue.take(used, deadline) {
             Taken::Batch(batch) => {
                 self.batch = batch;
@@ -273,6 +286,11 @@ pub(crate) fn checked_depth(messages: usize, bytes: usize) -> Result<Depth> {
         return Err(Error::new(ErrorKind::Usage, text));
     }
     Ok(Depth { messages, bytes })
+}
+
+fn would_hang() -> Error {
+    let text = "a stream was waited for on the receive thread, which alone can receive its messages";
+    Error::new(ErrorKind::Usage, text)
 }
 
 /// Polling a stream must not allocate.
