@@ -29,8 +29,6 @@ pub(crate) fn connect(core: &Arc<Core>, uri: &str) -> Result<()> {
         return Err(closed());
     };
     if let Err(failure) = start(core, transport, version) {
-        // Nobody was told of a connection, so nobody is told of its end.
-        core.session.lock().disconnect();
         core.abandon(&failure);
         return Err(failure);
     }

@@ -100,6 +100,7 @@ pub(crate) struct ClientHandle {
 impl Drop for ClientHandle {
     fn drop(&mut self) {
         self.core.close(Some(DROP_LIMIT));
+        self.core.registry.silence();
     }
 }
 

@@ -162,10 +162,22 @@ impl Session {
         self.closing || self.repair.as_ref().is_some_and(cancelled)
     }
 
-    /// The connection is gone. True if there was one.
-    pub(crate) fn disconnect(&mut self) -> bool {
+    /// The connection is gone, if there was one.
+    pub(crate) fn disconnect(&mut self) {
         self.server = ServerInfo::default();
-        std::mem::take(&mut self.phase) != Phase::Disconnected
+        self.phase = Phase::Disconnected;
+    }
+}
+
+impl ConnectionState {
+    /// False for what was announced already, or is the end of what was not: a connection that nobody was told of.
+    pub(crate) fn may_follow(self, last: ConnectionState) -> bool {
+        use ConnectionState::{Disconnected, Shutdown, Unknown};
+        match self {
+            Shutdown => last != Shutdown,
+            Disconnected => !matches!(last, Disconnected | Shutdown | Unknown),
+            _ => true,
+        }
     }
 }
 
@@ -269,6 +281,26 @@ mod tests {
         session.connect();
         assert_eq!(session.end_repair(repairer), Repaired::Cancelled);
         assert!(!session.is_closed_to(repairer) && session.is_connected());
+    }
+
+    /// S-7, S-8.
+    #[test]
+    fn an_end_is_announced_once_and_only_after_a_beginning() {
+        use ConnectionState::{Connected, Disconnected, LoggedOn, Shutdown, Unknown};
+        let table = [
+            (Unknown, Disconnected, false),
+            (Unknown, Shutdown, true),
+            (Connected, Disconnected, true),
+            (LoggedOn, Disconnected, true),
+            (Disconnected, Disconnected, false),
+            (Disconnected, Shutdown, true),
+            (Shutdown, Shutdown, false),
+            (Shutdown, Disconnected, false),
+            (Shutdown, Connected, true),
+        ];
+        for (last, next, expected) in table {
+            assert_eq!(next.may_follow(last), expected, "{next} after {last}");
+        }
     }
 
     /// `wire-protocol` section 16, example 1, but for the version text.
