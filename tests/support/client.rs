@@ -410,6 +410,11 @@ impl Gate {
         self.shared.0.lock().reached
     }
 
+    /// How many hold the gate: the test, and the callbacks that were not dropped yet.
+    pub(crate) fn holders(&self) -> usize {
+        Arc::strong_count(&self.shared)
+    }
+
     /// Lets everybody pass, from now on.
     pub(crate) fn open(&self) {
         self.shared.0.lock().open = true;
