@@ -4,6 +4,7 @@
 #![allow(dead_code, unused_imports)]
 
 pub(crate) mod client;
+pub(crate) mod log_capture;
 mod raw_client;
 
 pub(crate) use raw_client::RawClient;
