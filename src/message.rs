@@ -8,7 +8,7 @@ use crate::bookmark::Bookmark;
 use crate::error::{Error, ErrorKind, Reason, Result};
 use crate::timestamp;
 use crate::wire::block::{HeaderReader, decimal};
-use crate::wire::{AckType, Block, CommandType, Entry, Field, MAX_FRAME, Status, WireError};
+use crate::wire::{AckType, Block, CommandType, Entry, Field, FrameWriter, MAX_FRAME, Status, WireError};
 
 /// A message from the server: a slice of the receive buffer and its parsed header.
 ///
@@ -86,6 +86,16 @@ impl Message {
             (None, None) => Err(WireError::NoCommand),
             (None, Some(entry)) => Ok(Message::new(Arc::new(block), entry)),
         }
+    }
+
+    /// A message with nothing but a sequence number.
+    pub(crate) fn with_sequence(sequence: u64) -> Message {
+        let mut frame = Vec::new();
+        let mut writer = FrameWriter::new(&mut frame, CommandType::Publish);
+        writer.number(Field::Sequence, sequence);
+        // A frame of a few bytes is not too large, and what we write we can read.
+        let message = writer.finish(b"").ok().and_then(|()| Message::from_frame(&frame).ok());
+        message.unwrap_or_else(|| Message::new(Arc::default(), Entry::default()))
     }
 
     /// Points this message at another entry of the same block: what the receive thread does for each message.
@@ -269,6 +279,22 @@ impl Message {
     /// An independent copy that holds its own bytes and nothing else.
     ///
     /// A plain clone keeps the whole receive buffer alive, which may be a hundred times the size of the message.
+    ///
+    /// ```
+    /// # use amps_client::{testing::Server, Client, Message};
+    /// # fn main() -> amps_client::Result<()> {
+    /// # let server = Server::quick()?;
+    /// # let client = Client::builder("keeps").build()?;
+    /// # client.connect(&server.uri("json"))?;
+    /// # client.logon()?;
+    /// let (sender, last) = std::sync::mpsc::channel();
+    /// client.subscribe_async("orders", "", move |order: &Message| sender.send(order.detach()))?;
+    /// client.publish("orders", "one")?;
+    /// let kept: Message = last.recv().unwrap(); // a few bytes, for as long as you like
+    /// assert_eq!((kept.topic(), kept.data()), (Some("orders"), &b"one"[..]));
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn detach(&self) -> Message {
         let (block, entry) = self.block.detach(self.entry);

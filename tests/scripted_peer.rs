@@ -6,7 +6,9 @@ use std::net::{Shutdown, TcpStream};
 use std::time::{Duration, Instant};
 
 use amps_client::ErrorKind;
-use amps_client::testing::{Expectation, Frame, LogonAck, PeerConnection, ScriptedPeer, ScriptedPeerBuilder};
+use amps_client::testing::{
+    ConnectionScript, Expectation, Frame, LogonAck, PeerConnection, ScriptedPeer, ScriptedPeerBuilder,
+};
 
 const SOON: Duration = Duration::from_secs(5);
 const LOGON: &str = r#"{"c":"logon","cid":"auto0","client_name":"py-1","pw":"s3cret"}"#;
@@ -113,13 +115,14 @@ fn the_first_mismatch_is_reported_with_both_frames_and_closes_the_connection() {
 
 #[test]
 fn a_step_that_waits_in_vain_says_for_what_and_shows_the_last_frames() {
-    let peer = impatient().connection(|c| c.logon().expect("flush")).start().unwrap();
+    let script = |c: ConnectionScript| c.logon().timeout(Duration::from_millis(50)).expect("flush");
+    let peer = ScriptedPeer::builder().connection(script).start().unwrap();
     let mut client = RawClient::connect(&peer);
     client.send(LOGON, b"");
     let error = peer.finish().expect_err("no flush");
     assert_eq!(error.kind(), ErrorKind::TimedOut);
     let text = error.to_string();
-    assert!(text.contains("step 2 of 2") && text.contains("for `flush`"), "{text}");
+    assert!(text.contains("step 3 of 3") && text.contains("for `flush`"), "{text}");
     assert!(text.contains("of 1 frames received") && !text.contains("s3cret"), "{text}");
 }
 
@@ -242,6 +245,7 @@ fn a_script_waits_until_the_test_releases_it() {
 fn a_script_that_is_not_released_fails() {
     let peer = impatient().connection(|c| c.wait("never")).start().unwrap();
     let _client = RawClient::connect(&peer);
+    peer.wait_for_connections(1, SOON).unwrap();
     let error = peer.finish().expect_err("not released");
     assert!(error.to_string().contains("did not release `never` within 50ms"), "{error}");
 }
@@ -336,12 +340,16 @@ fn a_silent_peer_makes_the_client_wait() {
 
 #[test]
 fn a_client_that_does_not_read_is_a_time_out_that_says_how_far_it_got() {
-    let peer = impatient().connection(|c| c.send(r#"{"c":"p"}"#, vec![0; 50_000_000])).start().unwrap();
+    let endless = |c: &PeerConnection| loop {
+        c.send(r#"{"c":"p"}"#, [0; 100_000])?;
+    };
+    let peer = impatient().connection(|c| c.perform(endless)).start().unwrap();
     let _client = RawClient::connect(&peer);
+    peer.wait_for_connections(1, SOON).unwrap();
     let error = peer.finish().expect_err("nobody reads");
     assert_eq!(error.kind(), ErrorKind::TimedOut);
     let text = error.to_string();
-    assert!(text.contains("of 50000013 bytes could be sent: the client does not read"), "{text}");
+    assert!(text.contains("of 100013 bytes could be sent: the client does not read"), "{text}");
 }
 
 #[test]
@@ -507,6 +515,27 @@ fn closures_of_the_test_run_within_a_script_and_their_failures_are_its_failures(
 }
 
 #[test]
+fn a_closure_that_never_ends_does_not_hold_up_the_test() {
+    let (end, until_then) = std::sync::mpsc::channel::<()>();
+    let until_then = std::sync::Mutex::new(until_then);
+    let peer = impatient()
+        .connection(|c| {
+            c.perform(move |_| {
+                // Ends when the test is over.
+                let _ = until_then.lock().expect("nobody else").recv();
+                Ok(())
+            })
+        })
+        .start()
+        .unwrap();
+    let _client = RawClient::connect(&peer);
+    peer.wait_for_connections(1, SOON).unwrap();
+    let error = peer.finish().expect_err("it does not end");
+    assert!(error.to_string().starts_with("a script does not end; nothing was received"), "{error}");
+    drop(end);
+}
+
+#[test]
 fn every_step_has_the_time_out_that_was_set_last() {
     let peer = ScriptedPeer::builder()
         .connection(|c| c.timeout(Duration::from_millis(30)).expect("flush"))
@@ -539,25 +568,4 @@ fn an_http_preflight_is_answered_before_the_first_frame() {
     let (_peer, mut client, connection) = interactive();
     client.send_raw(&[b"GET ", &[b'x'; 20_000][..]].concat());
     assert_eq!(connection.expect_request(SOON).unwrap_err().kind(), ErrorKind::Stream);
-}
-
-#[cfg(unix)]
-#[test]
-fn a_unix_socket_works_like_a_port() {
-    let peer =
-        ScriptedPeer::builder().unix().connection(|c| c.expect("flush").reply_ok().reset()).start().unwrap();
-    let path = peer.path().unwrap().to_owned();
-    assert_eq!(peer.uri("json"), format!("unix://localhost:0/amps/json?path={}", path.display()));
-    assert_eq!(peer.address(), None);
-    peer.refuse().unwrap();
-    assert!(std::os::unix::net::UnixStream::connect(&path).is_err());
-    peer.listen_again().unwrap();
-    let mut client = std::os::unix::net::UnixStream::connect(&path).unwrap();
-    client.set_read_timeout(Some(SOON)).unwrap();
-    client.write_all(&Frame::encode(r#"{"c":"flush","cid":"1"}"#, b"")).unwrap();
-    let mut received = Vec::new();
-    client.read_to_end(&mut received).unwrap();
-    assert_eq!(received[4..], *br#"{"c":"ack","cid":"1","a":"processed","status":"success"}"#);
-    peer.finish().unwrap();
-    assert!(!path.exists() && !path.parent().unwrap().exists());
 }

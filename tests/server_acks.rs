@@ -6,8 +6,8 @@ use amps_client::testing::{Server, Topic};
 use support::RawClient;
 
 fn server() -> Server {
-    let server = Server::builder().topic(Topic::sow("orders").key("/id")).start().unwrap();
-    server.publish("orders", r#"{"id":1}"#).unwrap();
+    let server = Server::builder().topic(Topic::sow("orders").key("/id")).start().expect("a server");
+    server.publish("orders", r#"{"id":1}"#).expect("a publish");
     server
 }
 
@@ -18,11 +18,11 @@ fn shape(texts: &[String]) -> Vec<String> {
     let value = |text: &str, key: &str| {
         text.split(&format!(r#""{key}":""#)).nth(1).and_then(|rest| rest.split('"').next()).map(str::to_owned)
     };
-    let kind = |text: &String| value(text, "a").or_else(|| value(text, "c")).unwrap();
+    let kind = |text: &String| value(text, "a").or_else(|| value(text, "c")).expect("a command");
     texts.iter().map(kind).collect()
 }
 
-/// K-1, K-2, K-5: every acknowledgement a command can have, in its order.
+/// K-1, K-2, K-5, K-6: every acknowledgement a command can have, in its order, and `completed` for no live subscription.
 #[test]
 fn each_command_is_answered_in_its_order() {
     let table: [(&str, &[&str]); 11] = [

@@ -9,8 +9,11 @@ use support::RawClient;
 
 fn server() -> (Server, Clock) {
     let clock = Clock::manual();
-    let server =
-        Server::builder().topic(Topic::sow("orders").key("/id")).clock(clock.clone()).start().unwrap();
+    let server = Server::builder()
+        .topic(Topic::sow("orders").key("/id"))
+        .clock(clock.clone())
+        .start()
+        .expect("a server");
     (server, clock)
 }
 
@@ -22,7 +25,7 @@ fn subscribe(server: &Server, command: &str, topic: &str, options: &str) -> RawC
 }
 
 fn advance(clock: &Clock, millis: u64) {
-    clock.advance(Duration::from_millis(millis)).unwrap();
+    clock.advance(Duration::from_millis(millis)).expect("a manual clock");
 }
 
 /// B-11: the interval starts with the first message, and at its end the newest is sent.
@@ -178,6 +181,24 @@ fn a_replaced_subscription_sends_what_it_held() {
     assert_eq!(client.received().len(), 1);
     advance(&clock, 3_600_000);
     assert!(client.received().is_empty());
+}
+
+/// B-3, B-11: what the client received of the old form counts for the new one.
+#[test]
+fn a_replaced_subscription_still_takes_away_what_the_client_has() {
+    let (server, clock) = server();
+    let mut client = subscribe(&server, "subscribe", "orders", "oof,conflation=1s");
+    server.publish("orders", r#"{"id":1,"n":1}"#).unwrap();
+    advance(&clock, 1000);
+    assert_eq!(client.received().len(), 1);
+    client.ask(r#"{"c":"subscribe","cid":"s","t":"orders","o":"replace,no_sowkey,oof,conflation=1s"}"#);
+    server.publish("orders", r#"{"id":1,"n":2}"#).unwrap();
+    server.sow_delete("orders", "/id = 1").unwrap();
+    advance(&clock, 1000);
+    assert_eq!(
+        client.texts(),
+        [r#"{"c":"oof","t":"orders","l":14,"sids":"s","reason":"deleted"}{"id":1,"n":1}"#]
+    );
 }
 
 /// L-11, B-2.

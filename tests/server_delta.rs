@@ -6,7 +6,7 @@ use amps_client::testing::{Server, Topic};
 use support::RawClient;
 
 fn server() -> Server {
-    Server::builder().topic(Topic::sow("orders").key("/id")).start().unwrap()
+    Server::builder().topic(Topic::sow("orders").key("/id")).start().expect("a server")
 }
 
 const FIRST: &str = r#"{"id":1,"a":1,"b":{"c":1,"d":2},"arr":[1,2,3]}"#;
@@ -18,24 +18,25 @@ fn payloads(client: &mut RawClient) -> Vec<String> {
     client.received().iter().map(|frame| String::from_utf8_lossy(frame.payload()).into_owned()).collect()
 }
 
+/// What the plain, the delta and the `no_empties` subscriber get.
+type Expected<'a> = [&'a [&'a str]; 3];
+
 /// B-9, vector 17.3: what the plain, the delta and the `no_empties` subscriber get of each command.
 #[test]
 fn a_delta_subscriber_gets_the_key_and_what_changed() {
-    let steps: [(&str, &str, &[&str], &[&str], &[&str]); 5] = [
-        ("publish", FIRST, &[FIRST], &[FIRST], &[FIRST]),
-        ("publish", SECOND, &[SECOND], &[r#"{"id":1,"a":2}"#], &[r#"{"a":2}"#]),
-        ("publish", SECOND, &[SECOND], &[r#"{"id":1}"#], &[]),
+    let steps: [(&str, &str, Expected); 5] = [
+        ("publish", FIRST, [&[FIRST], &[FIRST], &[FIRST]]),
+        ("publish", SECOND, [&[SECOND], &[r#"{"id":1,"a":2}"#], &[r#"{"a":2}"#]]),
+        ("publish", SECOND, [&[SECOND], &[r#"{"id":1}"#], &[]]),
         (
             "delta_publish",
             r#"{"id":1,"b":{"c":5},"arr":[9]}"#,
-            &[THIRD],
-            &[r#"{"id":1,"b":{"c":5},"arr":[9]}"#],
-            &[r#"{"b":{"c":5},"arr":[9]}"#],
+            [&[THIRD], &[r#"{"id":1,"b":{"c":5},"arr":[9]}"#], &[r#"{"b":{"c":5},"arr":[9]}"#]],
         ),
-        ("delta_publish", r#"{"id":1,"a":null}"#, &[THIRD], &[r#"{"id":1}"#], &[]),
+        ("delta_publish", r#"{"id":1,"a":null}"#, [&[THIRD], &[r#"{"id":1}"#], &[]]),
     ];
     let server = server();
-    let mut subscriber = |command: &str, options: &str| {
+    let subscriber = |command: &str, options: &str| {
         let mut client = RawClient::log_on(&server, "c");
         client.send(format!(r#"{{"c":"{command}","cid":"s","t":"orders","o":"{options}"}}"#));
         client.received();
@@ -45,7 +46,7 @@ fn a_delta_subscriber_gets_the_key_and_what_changed() {
     let mut delta = subscriber("delta_subscribe", "");
     let mut no_empties = subscriber("sow_and_delta_subscribe", "no_empties");
     let mut publisher = RawClient::log_on(&server, "p");
-    for (command, payload, to_plain, to_delta, to_no_empties) in steps {
+    for (command, payload, [to_plain, to_delta, to_no_empties]) in steps {
         publisher.send(format!(r#"{{"c":"{command}","t":"orders"}}{payload}"#));
         assert!(publisher.received().is_empty());
         assert_eq!(payloads(&mut plain), to_plain, "{payload}");

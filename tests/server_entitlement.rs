@@ -148,6 +148,31 @@ fn a_hook_may_use_the_server() {
     assert_eq!(client.ask(ask("orders")), [r#"{"c":"p","t":"audit","l":6,"sids":"audit"}orders"#]);
 }
 
+/// U-1, L-11: a command whose session ends while a hook thinks about it has no effect.
+#[test]
+fn nothing_of_a_client_happens_after_it_was_disconnected() {
+    let (entered, entries) = std::sync::mpsc::channel();
+    let (release, released) = std::sync::mpsc::channel::<()>();
+    let hook = std::sync::Mutex::new((entered, released));
+    let rules = move |access: &Access<'_>| {
+        if access.action() == Action::Write {
+            let (entered, released) = &*hook.lock().unwrap();
+            entered.send(()).unwrap();
+            released.recv().unwrap();
+        }
+        Entitled::Allow
+    };
+    let server = builder().entitlement(rules).start().unwrap();
+    let mut client = RawClient::log_on(&server, "c");
+    client.send(r#"{"c":"p","t":"orders"}{"id":1}"#);
+    entries.recv().unwrap();
+    assert_eq!(server.disconnect("c"), 1);
+    release.send(()).unwrap();
+    assert!(client.next().is_none());
+    server.stop();
+    assert!(server.sow_records("orders").is_empty());
+}
+
 /// B-10: the other users stay.
 #[test]
 fn a_reset_disconnects_its_user_only() {

@@ -12,7 +12,7 @@ const HEARTBEAT: &str = r#"{"c":"heartbeat"}"#;
 
 fn server() -> (Server, Clock, RawClient) {
     let clock = Clock::manual();
-    let server = Server::builder().clock(clock.clone()).start().unwrap();
+    let server = Server::builder().clock(clock.clone()).start().expect("a server");
     let client = RawClient::log_on(&server, "c");
     (server, clock, client)
 }
@@ -21,13 +21,15 @@ fn start(client: &mut RawClient, interval: &str) {
     assert!(client.ask(format!(r#"{{"c":"heartbeat","o":"start,{interval}"}}"#)).is_empty());
 }
 
-/// H-1, H-2, vector 17.8.
+/// H-1, H-2, H-5, vector 17.8.
 #[test]
 fn heartbeats_come_in_their_interval_and_no_beat_is_answered() {
     let (_server, clock, mut client) = server();
     start(&mut client, "1");
     for _ in 0..10 {
-        assert!(client.ask(BEAT).is_empty());
+        for _ in 0..2 {
+            assert!(client.ask(BEAT).is_empty());
+        }
         clock.advance(Duration::from_secs(1)).unwrap();
         assert_eq!(client.texts(), [HEARTBEAT]);
     }

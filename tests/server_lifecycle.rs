@@ -13,11 +13,12 @@ use support::RawClient;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 fn orders() -> Server {
-    Server::builder().topic(Topic::sow("orders").key("/id")).start().unwrap()
+    Server::builder().topic(Topic::sow("orders").key("/id")).start().expect("a server")
 }
 
 fn is_refused(server: &Server) -> bool {
-    TcpStream::connect(server.address().unwrap()).is_err_and(|e| e.kind() == IoErrorKind::ConnectionRefused)
+    TcpStream::connect(server.address().expect("a TCP listener"))
+        .is_err_and(|e| e.kind() == IoErrorKind::ConnectionRefused)
 }
 
 /// A-5.
@@ -86,6 +87,20 @@ fn a_paused_server_refuses_connections_and_keeps_those_it_has() {
     server.resume_listening().unwrap();
     let _other = RawClient::log_on(&server, "d");
     assert_eq!(server.sessions().len(), 2);
+}
+
+/// A-3.
+#[test]
+fn one_listener_may_be_closed_while_the_other_goes_on() {
+    let server = Server::builder().listen_tcp().listen_tcp().start().unwrap();
+    server.pause_listener(0).unwrap();
+    assert!(is_refused(&server));
+    let other = server.uris("json").pop().unwrap();
+    let address = other["tcp://".len()..].split('/').next().unwrap().to_owned();
+    assert!(TcpStream::connect(address).is_ok());
+    assert_eq!(server.pause_listener(2).unwrap_err().kind(), ErrorKind::Usage);
+    server.resume_listening().unwrap();
+    RawClient::log_on(&server, "c");
 }
 
 #[test]
@@ -187,13 +202,14 @@ mod unix {
     use std::os::unix::net::UnixStream;
 
     fn log_on(server: &Server) -> UnixStream {
-        let mut stream = UnixStream::connect(server.unix_path().unwrap()).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut stream =
+            UnixStream::connect(server.unix_path().expect("a Unix socket")).expect("a connection");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a time-out");
         let logon = br#"{"c":"logon","cid":"1","client_name":"c","mt":"json","a":"processed"}"#;
-        stream.write_all(&(logon.len() as u32).to_be_bytes()).unwrap();
-        stream.write_all(logon).unwrap();
+        stream.write_all(&(logon.len() as u32).to_be_bytes()).expect("a connection that takes bytes");
+        stream.write_all(logon).expect("a connection that takes bytes");
         let mut answer = [0; 30];
-        stream.read_exact(&mut answer).unwrap();
+        stream.read_exact(&mut answer).expect("an answer");
         assert!(answer.ends_with(br#"{"c":"ack","cid":"1","s":0"#), "{answer:?}");
         stream
     }

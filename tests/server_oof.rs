@@ -8,7 +8,7 @@ use amps_client::testing::{Access, Action, Clock, Entitled, Expiration, Server, 
 use support::RawClient;
 
 fn server() -> Server {
-    Server::builder().topic(Topic::sow("orders").key("/id")).start().unwrap()
+    Server::builder().topic(Topic::sow("orders").key("/id")).start().expect("a server")
 }
 
 fn publish(client: &mut RawClient, command: &str, payload: &str) -> Vec<String> {

@@ -8,12 +8,12 @@ use amps_client::testing::{Server, Topic};
 use support::RawClient;
 
 fn server() -> Server {
-    Server::builder().topic(Topic::sow("orders").key("/id")).start().unwrap()
+    Server::builder().topic(Topic::sow("orders").key("/id")).start().expect("a server")
 }
 
 fn stored(server: &Server) -> Vec<String> {
     let records = server.sow_records("orders").into_iter();
-    records.map(|record| String::from_utf8(record.payload).unwrap()).collect()
+    records.map(|record| String::from_utf8(record.payload).expect("text")).collect()
 }
 
 /// U-1: all subscribers see all changes in one order, whoever made them.

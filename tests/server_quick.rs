@@ -41,7 +41,7 @@ fn a_message_reaches_its_subscriber_before_its_publisher_gets_the_ack() {
     assert!(client.received().is_empty());
 }
 
-/// A-11, S-6.
+/// A-11, S-3, S-6.
 #[test]
 fn a_topic_that_begins_with_sow_keeps_the_last_message_for_each_id() {
     let server = Server::quick().unwrap();

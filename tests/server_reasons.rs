@@ -15,7 +15,7 @@ fn server() -> Server {
         .topic(Topic::sow("blobs"))
         .entitlement(rules)
         .start()
-        .unwrap()
+        .expect("a server")
 }
 
 /// K-7. The reasons of a logon are in `server_logon`.

@@ -11,7 +11,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const MIB: usize = 1 << 20;
 
 fn subscribed(builder: ServerBuilder) -> (Server, RawClient, RawClient) {
-    let server = builder.start().unwrap();
+    let server = builder.start().expect("a server");
     let mut slow = RawClient::log_on(&server, "slow");
     slow.ask(r#"{"c":"subscribe","cid":"s","t":"big"}"#);
     let mut fast = RawClient::log_on(&server, "fast");

@@ -8,7 +8,7 @@ use amps_client::testing::{Clock, Expiration, Server, Topic};
 use support::RawClient;
 
 fn server() -> Server {
-    Server::builder().topic(Topic::sow("orders").key("/id")).start().unwrap()
+    Server::builder().topic(Topic::sow("orders").key("/id")).start().expect("a server")
 }
 
 /// The records of the `sow` frames among these texts, in their order.
@@ -16,9 +16,14 @@ fn records(texts: &[String]) -> Vec<String> {
     let frames = texts.iter().filter(|text| text.starts_with(r#"{"c":"sow""#));
     frames
         .flat_map(|text| {
-            text.split_once("}{").unwrap().1.split(r#"{"l":"#).map(str::to_owned).collect::<Vec<_>>()
+            text.split_once("}{")
+                .expect("a record")
+                .1
+                .split(r#"{"l":"#)
+                .map(str::to_owned)
+                .collect::<Vec<_>>()
         })
-        .map(|record| record.split_once('}').unwrap().1.to_owned())
+        .map(|record| record.split_once('}').expect("a record header").1.to_owned())
         .collect()
 }
 
@@ -189,7 +194,7 @@ fn a_record_shows_what_was_asked_for() {
 fn expiring(expiration: Expiration) -> (Server, Clock, RawClient) {
     let clock = Clock::manual();
     let topic = Topic::sow("orders").key("/id").expiration(expiration);
-    let server = Server::builder().topic(topic).clock(clock.clone()).start().unwrap();
+    let server = Server::builder().topic(topic).clock(clock.clone()).start().expect("a server");
     let client = RawClient::log_on(&server, "c");
     (server, clock, client)
 }
@@ -197,10 +202,10 @@ fn expiring(expiration: Expiration) -> (Server, Clock, RawClient) {
 /// The ids of the records left.
 fn left(server: &Server) -> String {
     let records = server.sow_records("orders").into_iter();
-    records.map(|record| String::from_utf8(record.payload).unwrap()[6..7].to_owned()).collect()
+    records.map(|record| String::from_utf8(record.payload).expect("text")[6..7].to_owned()).collect()
 }
 
-/// S-9.
+/// S-9, U-7.
 #[test]
 fn a_record_expires_as_its_topic_and_its_publisher_say() {
     let minute = Expiration::After(Duration::from_secs(60));

@@ -8,7 +8,7 @@ use amps_client::testing::{Clock, Server, Topic};
 use support::RawClient;
 
 fn server() -> Server {
-    Server::builder().topic(Topic::sow("orders").key("/id")).start().unwrap()
+    Server::builder().topic(Topic::sow("orders").key("/id")).start().expect("a server")
 }
 
 const OK: &str = r#"{"c":"ack","cid":"1","a":"processed","status":"success"}"#;
@@ -176,7 +176,7 @@ fn a_message_carries_what_one_of_its_subscriptions_asked_for() {
     clock.advance(Duration::from_micros(61_000_001)).unwrap();
     let server = Server::builder().topic(Topic::sow("orders")).clock(clock).start().unwrap();
     let mut client = RawClient::log_on(&server, "c");
-    let mut publish = |client: &mut RawClient| {
+    let publish = |client: &mut RawClient| {
         assert_eq!(client.ask(r#"{"c":"p","t":"orders","k":"K","x":"X"}1"#).len(), 1);
         client.send(r#"{"c":"p","t":"orders","k":"K","x":"X"}1"#);
         client.texts().remove(0)

@@ -8,7 +8,7 @@ use amps_client::testing::{Server, Topic};
 use support::RawClient;
 
 fn server() -> Server {
-    Server::builder().topic(Topic::sow("orders").key("/id")).start().unwrap()
+    Server::builder().topic(Topic::sow("orders").key("/id")).start().expect("a server")
 }
 
 /// W-2.
@@ -152,7 +152,7 @@ fn a_payload_may_be_any_bytes_and_of_any_size() {
     }
 }
 
-/// W-3: ids and topics with characters that need escapes come back as they were.
+/// W-3, W-4: ids and topics with characters that need escapes come back as they were.
 #[test]
 fn texts_are_escaped_on_the_way_out() {
     let server = server();

@@ -15,7 +15,8 @@ use parking_lot::{Condvar, Mutex};
 use super::acks::AckTable;
 use super::context::{ListenerScope, ThreadKey, is_any_receive_thread};
 use super::heartbeat::HeartbeatSetting;
-use super::link::{Link, Refusal, Sender};
+use super::link::{Link, Refusal, Sender, StoredFrames};
+use super::publishing::StoreFrames;
 use super::registry::Registry;
 use super::reply::Reply;
 use super::session::{Phase, Session};
@@ -24,7 +25,8 @@ use super::worker::Worker;
 use super::{ClientHandle, Config};
 use crate::callbacks::{ConnectionState, Origin, UnhandledError};
 use crate::error::{Error, ErrorKind, Result};
-use crate::stream::Depth;
+use crate::store::PublishStore;
+use crate::stream::{Depth, End};
 
 /// The shared state of one client.
 #[derive(Debug)]
@@ -36,13 +38,15 @@ pub(crate) struct Core {
     pub(crate) session: Mutex<Session>,
     pub(crate) routes: Routes,
     pub(crate) acks: Mutex<AckTable<Arc<Reply>>>,
-    pub(crate) registry: Registry,
+    pub(crate) registry: Arc<Registry>,
     pub(crate) settings: Settings,
     /// The key of the receive thread of the current connection, 0 if there is none.
     pub(crate) receive_thread: AtomicU64,
     /// Bumped by whatever ends a connection on purpose; a receive thread that sees it move stops.
     pub(crate) stops: AtomicU64,
     pub(crate) threads: Threads,
+    /// Counts resubscriptions, from before each begins.
+    recoveries: AtomicU64,
     /// The handle that callbacks are given, as long as the application holds one.
     pub(crate) handle: Mutex<std::sync::Weak<ClientHandle>>,
 }
@@ -70,7 +74,12 @@ pub(crate) struct Threads {
 impl Core {
     pub(crate) fn new(config: Config) -> Core {
         static NEXT: AtomicU64 = AtomicU64::new(1);
-        let link = Arc::new(Link::new(&config.name, config.outbox_limit));
+        let registry = Arc::new(Registry::default());
+        let frames = |store: &Arc<dyn PublishStore>| -> Box<dyn StoredFrames> {
+            Box::new(StoreFrames { store: Arc::clone(store), registry: Arc::clone(&registry) })
+        };
+        let frames = config.publish_store.as_ref().map(frames);
+        let link = Arc::new(Link::new(&config.name, config.outbox_limit, frames));
         Core {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
             config,
@@ -78,7 +87,7 @@ impl Core {
             session: Mutex::default(),
             routes: Routes::default(),
             acks: Mutex::default(),
-            registry: Registry::default(),
+            registry,
             settings: Settings {
                 retry_on_disconnect: AtomicBool::new(true),
                 default_depth: Mutex::new(Depth::DEFAULT),
@@ -90,6 +99,7 @@ impl Core {
             receive_thread: AtomicU64::new(0),
             stops: AtomicU64::new(0),
             threads: Threads::default(),
+            recoveries: AtomicU64::new(0),
             handle: Mutex::default(),
         }
     }
@@ -98,6 +108,22 @@ impl Core {
     #[inline]
     pub(crate) fn is_receive_thread(&self) -> bool {
         self.receive_thread.load(Ordering::Acquire) == ThreadKey::current().as_u64()
+    }
+
+    /// How many resubscriptions have begun.
+    pub(crate) fn recoveries(&self) -> u64 {
+        self.recoveries.load(Ordering::Acquire)
+    }
+
+    /// A resubscription begins.
+    pub(crate) fn begin_recovery(&self) {
+        self.recoveries.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// True if a lost connection is likely to be repaired, so that what is remembered will be placed again.
+    pub(crate) fn will_recover(&self) -> bool {
+        let handled = self.config.driven || self.registry.disconnect_handler().is_some();
+        handled && self.session.lock().may_recover()
     }
 
     /// Refuses a call that would wait for an answer where none can come (T-6, S-3).
@@ -201,6 +227,15 @@ impl Core {
         }
     }
 
+    /// No connection will follow: everything ends, and a stream that has ended is not placed again.
+    pub(crate) fn end_everything(&self, end: &End) {
+        for id in self.routes.end_all(end) {
+            if let Some(manager) = &self.config.subscription_manager {
+                manager.unsubscribe(&id);
+            }
+        }
+    }
+
     /// Drops a connection whose logon failed or that is given up: not a loss, so nobody is asked to repair it.
     pub(crate) fn abandon(&self, cause: &Error) {
         self.stops.fetch_add(1, Ordering::AcqRel);
@@ -234,6 +269,7 @@ impl Core {
         {
             let mut session = self.session.lock();
             session.closing = true;
+            session.closed = true;
             session.cancel_repair();
         }
         if !hangs {
@@ -249,7 +285,7 @@ impl Core {
         for waiter in waiters {
             waiter.fulfil(Err(cause.clone()));
         }
-        self.routes.end_all();
+        self.end_everything(&End::Complete);
         self.link.stop_flusher(if hangs { Some(Duration::ZERO) } else { left() });
         if !hangs {
             self.wait_for_threads(left());
@@ -271,6 +307,11 @@ impl Core {
 
     pub(crate) fn is_connected(&self) -> bool {
         self.session.lock().phase != Phase::Disconnected
+    }
+
+    /// Waits, unless the client is closed meanwhile, which ends the wait at once. False if it is being closed.
+    pub(crate) fn sleep_unless_closed(&self, time: Duration) -> bool {
+        self.threads.sleep_unless_closed(time)
     }
 }
 
@@ -302,6 +343,8 @@ impl Threads {
         let mut closing = self.closing.lock();
         if !*closing {
             *closing = true;
+            // Whoever sleeps until then wakes up.
+            self.closed.notify_all();
             return true;
         }
         while wait && *closing {
@@ -315,6 +358,13 @@ impl Threads {
             }
         }
         false
+    }
+
+    fn sleep_unless_closed(&self, time: Duration) -> bool {
+        let Some(deadline) = Instant::now().checked_add(time) else { return true };
+        let mut closing = self.closing.lock();
+        while !*closing && !self.closed.wait_until(&mut closing, deadline).timed_out() {}
+        !*closing
     }
 
     fn end_close(&self) {

@@ -1,4 +1,4 @@
-//! Starting heartbeats: the command that a server is told with, and the setting behind it.
+//! Starting and ending heartbeats: the command that a server is told with, and the setting behind it.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;

@@ -17,7 +17,8 @@ use super::DisconnectHandler;
 use super::context::{ListenerScope, ThreadKey};
 use super::panics;
 use crate::callbacks::{
-    ConnectionState, ConnectionStateListener, ExceptionListener, MessageHandler, Origin, UnhandledError,
+    ConnectionState, ConnectionStateListener, ExceptionListener, FailedWriteHandler, MessageHandler, Origin,
+    UnhandledError,
 };
 use crate::error::{Error, ErrorKind, HandlerError};
 
@@ -30,6 +31,9 @@ pub(crate) type HandlerCell = Arc<Mutex<Box<dyn MessageHandler>>>;
 pub(crate) fn cell(handler: impl MessageHandler + 'static) -> HandlerCell {
     Arc::new(Mutex::new(Box::new(handler)))
 }
+
+/// A failed-write handler, called by one receive thread at a time.
+pub(crate) type FailedWriteCell = Arc<Mutex<Box<dyn FailedWriteHandler>>>;
 
 /// Which of the handlers that belong to no subscription.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,6 +55,18 @@ impl Global {
 }
 
 /// Identifies a connection-state listener, for its removal.
+///
+/// ```
+/// use amps_client::{Client, ConnectionState};
+///
+/// # fn main() -> amps_client::Result<()> {
+/// let client = Client::builder("watched").build()?;
+/// let id = client.add_connection_state_listener(|state: ConnectionState| println!("{state}"));
+/// assert!(client.remove_connection_state_listener(id));
+/// assert!(!client.remove_connection_state_listener(id));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ListenerId(u64);
 
@@ -72,6 +88,7 @@ struct Callbacks {
     states: Vec<(ListenerId, Arc<dyn ConnectionStateListener>)>,
     next_listener: u64,
     globals: [Option<HandlerCell>; 4],
+    failed_write: Option<FailedWriteCell>,
     disconnect: Option<Arc<dyn DisconnectHandler>>,
     thread_created: Option<ThreadCallback>,
     thread_exiting: Option<ThreadCallback>,
@@ -100,6 +117,15 @@ impl Registry {
 
     pub(crate) fn global(&self, which: Global) -> Option<HandlerCell> {
         self.callbacks.lock().globals.get(which as usize).cloned().flatten()
+    }
+
+    pub(crate) fn set_failed_write(&self, handler: Option<FailedWriteCell>) {
+        let old = std::mem::replace(&mut self.callbacks.lock().failed_write, handler);
+        drop(old);
+    }
+
+    pub(crate) fn failed_write(&self) -> Option<FailedWriteCell> {
+        self.callbacks.lock().failed_write.clone()
     }
 
     pub(crate) fn set_disconnect_handler(&self, handler: Option<Arc<dyn DisconnectHandler>>) {
@@ -354,7 +380,7 @@ mod tests {
         let registry = Registry::default();
         let calls = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&calls);
-        let one = Arc::new(move |_: ConnectionState| drop(count.fetch_add(1, Ordering::Relaxed)));
+        let one = Arc::new(move |_: ConnectionState| _ = count.fetch_add(1, Ordering::Relaxed));
         let first = registry.add_state_listener(Arc::new(Arc::clone(&one)));
         let second = registry.add_state_listener(Arc::new(one));
         assert_eq!(first, second);
@@ -374,7 +400,7 @@ mod tests {
         })));
         registry.add_state_listener(Arc::new(|_| panic!("listener one")));
         let counter = Arc::clone(&count);
-        registry.add_state_listener(Arc::new(move |_| drop(counter.fetch_add(1, Ordering::Relaxed))));
+        registry.add_state_listener(Arc::new(move |_| _ = counter.fetch_add(1, Ordering::Relaxed)));
         registry.announce(1, ConnectionState::Connected, None, || true);
         registry.announce(1, ConnectionState::Disconnected, None, || true);
         assert_eq!(count.load(Ordering::Relaxed), 2);

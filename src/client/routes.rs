@@ -17,6 +17,8 @@ pub(crate) struct RouteTable<S> {
 pub(crate) struct Route<S> {
     pub(crate) sink: S,
     pub(crate) kind: RouteKind,
+    /// It outlives the connection: somebody will place it again.
+    pub(crate) lasting: bool,
     /// The ids of the command that made the route, and of its query.
     pub(crate) command: String,
     pub(crate) query: String,
@@ -78,14 +80,14 @@ impl<S: Clone> RouteTable<S> {
         self.routes.remove(id)
     }
 
-    /// Takes out everything.
-    pub(crate) fn clear(&mut self) -> Vec<Route<S>> {
-        self.routes.drain().map(|(_, route)| route).collect()
+    /// Takes out the routes that end with their connection, of the commands for which `is_gone` holds.
+    pub(crate) fn take_gone(&mut self, is_gone: impl Fn(&str) -> bool) -> Vec<(String, Route<S>)> {
+        self.routes.extract_if(|_, route| !route.lasting && is_gone(&route.command)).collect()
     }
 
-    /// Takes out the routes of the commands for which `is_gone` holds.
-    pub(crate) fn take_gone(&mut self, is_gone: impl Fn(&str) -> bool) -> Vec<(String, Route<S>)> {
-        self.routes.extract_if(|_, route| is_gone(&route.command)).collect()
+    /// Takes out everything, with its ids.
+    pub(crate) fn take_all(&mut self) -> Vec<(String, Route<S>)> {
+        self.routes.drain().collect()
     }
 
     /// Takes out all routes of one kind.
@@ -165,8 +167,8 @@ mod tests {
 
     fn route(kind: RouteKind, acks: &str, ends_with: AckType) -> Route<&'static str> {
         let [command, query] = ["c", "q"].map(str::to_owned);
-        let (acks, library) = (AckType::of(acks), AckType::PROCESSED);
-        Route { sink: "sink", kind, command, query, acks, library, ends_with, is_done: false }
+        let (acks, library, lasting) = (AckType::of(acks), AckType::PROCESSED, false);
+        Route { sink: "sink", kind, lasting, command, query, acks, library, ends_with, is_done: false }
     }
 
     fn table(id: &str, route: Route<&'static str>) -> RouteTable<&'static str> {
@@ -249,6 +251,16 @@ mod tests {
         assert!(routes.insert("s", route(RouteKind::Subscription, "", AckType::NONE)).is_ok());
         assert_eq!(routes.take_kind(RouteKind::Query).len(), 1);
         assert!(routes.contains("s"));
-        assert_eq!(routes.clear().len(), 1);
+        assert_eq!(routes.take_all().len(), 1);
+    }
+
+    /// D-6 with decision 9.
+    #[test]
+    fn what_lasts_is_not_gone_with_its_connection() {
+        let mut routes = table("q", route(RouteKind::Query, "", AckType::NONE));
+        let lasting = Route { lasting: true, ..route(RouteKind::Subscription, "", AckType::NONE) };
+        assert!(routes.insert("s", lasting).is_ok());
+        assert_eq!(routes.take_gone(|_| true).len(), 1);
+        assert!(routes.contains("s"));
     }
 }

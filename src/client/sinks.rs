@@ -118,14 +118,17 @@ impl Routes {
         taken.iter().for_each(|(_, route)| route.sink.finish(End::Complete));
     }
 
-    /// Ends everything, as it should be.
-    pub(crate) fn end_all(&self) {
-        let all = self.table.lock().clear();
+    /// Ends everything. Returns the ids that led to streams, which nothing brings back.
+    pub(crate) fn end_all(&self, end: &End) -> Vec<String> {
+        let all = self.table.lock().take_all();
         self.changed();
-        all.iter().for_each(|route| route.sink.finish(End::Complete));
+        all.iter().for_each(|(_, route)| route.sink.finish(end.clone()));
+        let streamed = all.into_iter().filter(|(_, route)| matches!(route.sink, Sink::Stream(_)));
+        streamed.map(|(id, _)| id).collect()
     }
 
-    /// The connection is lost: the routes of every command that went out over it go, and their streams fail. A command
+    /// The connection is lost: the routes of every command that went out over it go, but for those that last, and their
+    /// streams fail. A command
     /// that `still_waits` to be sent keeps its own. Returns the queries that handlers wait for: the ids of their
     /// commands, and their own.
     pub(crate) fn fail(&self, cause: &Error, still_waits: impl Fn(&str) -> bool) -> HashMap<String, String> {

@@ -4,14 +4,20 @@
 //! and the store forgets. What is left after a loss is sent again, in order, with its old numbers, and a server drops what
 //! it has already.
 
+mod bookmark;
 mod entry;
+mod number;
 mod publish;
+mod sequence;
 
 use std::time::Duration;
 
+pub use bookmark::{BookmarkStore, BookmarkStoreResizeHandler, Receipt};
 pub use entry::{Selector, StoreEntry};
+pub(crate) use number::Number;
+pub use publish::MemoryPublishStore;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// Keeps published messages until the server has made them durable.
 ///
@@ -64,7 +70,8 @@ pub trait PublishStore: Send + Sync {
     /// The lowest number that is kept.
     fn lowest_unpersisted(&self) -> Option<u64>;
 
-    /// The highest number that was discarded; 0 if nothing ever was.
+    /// The highest number that was discarded; 0 if nothing ever was. After a [discard](PublishStore::discard_up_to) up to 0
+    /// it is at least the number before the first.
     fn last_persisted(&self) -> u64;
 
     /// Waits until everything that is kept now is discarded, for at most `limit`. Returns at once if nothing is kept; what
@@ -83,6 +90,22 @@ pub trait PublishStore: Send + Sync {
 
     /// What [`set_error_on_publish_gap`](PublishStore::set_error_on_publish_gap) was set to.
     fn error_on_publish_gap(&self) -> bool;
+
+    /// Ties the store to a client name. A client does so when it is built; a store that outlives the process remembers
+    /// the name, because the numbers in it mean nothing to a server under another one. Default: any name will do.
+    ///
+    /// # Errors
+    ///
+    /// [`Store`](crate::ErrorKind::Store): it belongs to another name, or the name could not be recorded.
+    fn bind(&self, _client_name: &str) -> Result<()> {
+        Ok(())
+    }
+
+    /// What was found damaged and is therefore not handed out, each time told once. A client gives it to the exception
+    /// listener at its next logon. Default: nothing ever is.
+    fn take_damage_reports(&self) -> Vec<Error> {
+        Vec::new()
+    }
 }
 
 /// Takes the messages that a store hands out.

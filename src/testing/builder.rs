@@ -1,6 +1,5 @@
 //! What a server is told before it starts.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,10 +7,9 @@ use super::auth::Auth;
 use super::clock::Clock;
 use super::entitlement::{Entitlement, Rules};
 use super::listener::Listener;
-use super::outbox::Bounds;
 use super::server::Server;
 use super::settings::Settings;
-use super::topic::{Rule, Topic};
+use super::topic::{Expiration, Rule, Topic};
 use crate::error::{Error, ErrorKind, Result};
 use crate::wire::MAX_FRAME;
 
@@ -55,7 +53,9 @@ impl ServerBuilder {
                 rules: Rules::default(),
                 version: "5.3.5.0".into(),
                 frame_limit: 200 << 20,
-                bounds: Bounds { bytes: 64 << 20, age: None },
+                queue_limit: 64 << 20,
+                queue_age: None,
+                separator: 1,
                 coalesces_sids: true,
                 heartbeat_factor: 2,
                 implicit_logon: None,
@@ -72,7 +72,7 @@ impl ServerBuilder {
 
     /// Listens on a Unix socket at this path. Short for [`Listener::unix`].
     #[cfg(unix)]
-    pub fn listen_unix(self, path: impl Into<PathBuf>) -> ServerBuilder {
+    pub fn listen_unix(self, path: impl Into<std::path::PathBuf>) -> ServerBuilder {
         self.listen(Listener::unix(path))
     }
 
@@ -100,6 +100,23 @@ impl ServerBuilder {
     pub fn topic(mut self, topic: Topic) -> ServerBuilder {
         self.topics.push(topic);
         self
+    }
+
+    /// Adds the topics that [`Server::quick`] has: those whose names begin with `sow/` or `queue/`. Default: none.
+    ///
+    /// ```
+    /// use amps_client::testing::Server;
+    ///
+    /// # fn main() -> amps_client::Result<()> {
+    /// let server = Server::builder().listen_tcp().quick_topics().start()?;
+    /// server.publish("sow/orders", r#"{"id":1}"#)?;
+    /// assert_eq!(server.sow_records("sow/orders").len(), 1);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn quick_topics(self) -> ServerBuilder {
+        self.topic(Topic::sow("sow/").key("/id").expiration(Expiration::PerMessage).for_prefix())
+            .topic(Topic::queue("queue/").for_prefix())
     }
 
     /// Asks this about each logon. Default: everyone is accepted.
@@ -136,13 +153,13 @@ impl ServerBuilder {
     /// How many bytes of frames may wait to be written to one connection; one that falls further behind is closed.
     /// Default: 64 MiB. The records of a query do not count.
     pub fn max_queued_bytes(mut self, bytes: usize) -> ServerBuilder {
-        self.settings.bounds.bytes = bytes;
+        self.settings.queue_limit = bytes;
         self
     }
 
     /// How long a frame may wait to be written; a connection where one waits longer is closed. Default: no limit.
     pub fn max_queued_age(mut self, age: Duration) -> ServerBuilder {
-        self.settings.bounds.age = Some(age);
+        self.settings.queue_age = Some(age);
         self
     }
 
@@ -150,6 +167,12 @@ impl ServerBuilder {
     /// true; with false each gets a frame of its own.
     pub fn coalesce_sids(mut self, coalesce: bool) -> ServerBuilder {
         self.settings.coalesces_sids = coalesce;
+        self
+    }
+
+    /// The byte between the fields of `fix` and `nvfix` messages. Default: 1.
+    pub fn field_separator(mut self, separator: u8) -> ServerBuilder {
+        self.settings.separator = separator;
         self
     }
 
@@ -196,7 +219,8 @@ impl ServerBuilder {
             let text = format!("`{}` is no version: four numbers with dots between", self.settings.version);
             return Err(Error::new(ErrorKind::Usage, text));
         }
-        let rules: Vec<Rule> = self.topics.iter().map(Topic::rule).collect::<Result<_>>()?;
+        let rules: Vec<Rule> =
+            self.topics.iter().map(|topic| topic.rule(self.settings.separator)).collect::<Result<_>>()?;
         let ports = self.listeners.iter().map(|listener| listener.bind(self.allow_remote));
         Server::start(self.settings, rules.into(), ports.collect::<Result<_>>()?, self.clock)
     }

@@ -212,3 +212,68 @@ impl Held {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::state::tests::{publication, publish, state};
+    use crate::testing::topic::Topic;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn at(millis: u64) -> Time {
+        Time::default().plus(Duration::from_millis(millis))
+    }
+
+    fn key(conflation: &mut Conflation, payload: &str, millis: u64) -> Fate {
+        let mut state = state(&[Topic::sow("orders").key("/id")]);
+        let change = publish(&mut state, &publication("orders", payload), at(millis));
+        conflation.hold(&News::new(&change), Outcome::Full)
+    }
+
+    fn text(frame: Option<Outgoing>) -> Option<String> {
+        frame.map(|frame| String::from_utf8_lossy(frame.bytes.get(4..).unwrap()).into_owned())
+    }
+
+    /// B-11.
+    #[test]
+    fn the_interval_of_a_key_is_that_of_its_first_message() {
+        let mut conflation = Conflation::new(SECOND, None, false);
+        let Fate::First(first, due) = key(&mut conflation, r#"{"id":1,"n":1}"#, 0) else { panic!("no key") };
+        assert_eq!(due, at(1000));
+        assert_eq!(key(&mut conflation, r#"{"id":1,"n":2}"#, 900), Fate::Joined);
+        assert!(matches!(key(&mut conflation, r#"{"id":2}"#, 900), Fate::First(_, due) if due == at(1900)));
+        let wants = Wants { timestamp: true, ..Wants::default() };
+        assert_eq!(text(conflation.release(&first, "s", wants, at(999))), None);
+        assert_eq!(
+            text(conflation.release(&first, "s", wants, at(1000))).unwrap(),
+            r#"{"c":"p","t":"orders","ts":"19700101T000000.000000Z","l":14,"sids":"s"}{"id":1,"n":2}"#
+        );
+        assert_eq!(text(conflation.release(&first, "s", wants, at(1000))), None);
+    }
+
+    #[test]
+    fn everything_held_can_be_let_go_in_its_order() {
+        let mut conflation = Conflation::new(SECOND, None, false);
+        for (payload, millis) in [(r#"{"id":3}"#, 5), (r#"{"id":1}"#, 1), (r#"{"id":2}"#, 3)] {
+            key(&mut conflation, payload, millis);
+        }
+        let frames = conflation.release_all("s", Wants::default());
+        let ids: Vec<_> = frames.iter().map(|frame| frame.bytes[frame.bytes.len() - 2] as char).collect();
+        assert_eq!(ids, ['1', '2', '3']);
+        assert!(conflation.release_all("s", Wants::default()).is_empty());
+    }
+
+    #[test]
+    fn a_message_without_a_key_is_not_held() {
+        let fields = || Some(vec![Identifier::parse("/sym").unwrap()]);
+        let mut state = state(&[]);
+        let mut fate = |mut conflation: Conflation, payload: &str| {
+            let change = publish(&mut state, &publication("ticks", payload), at(0));
+            conflation.hold(&News::new(&change), Outcome::Full)
+        };
+        assert_eq!(fate(Conflation::new(SECOND, None, false), r#"{"sym":"A"}"#), Fate::Free);
+        assert_eq!(fate(Conflation::new(SECOND, fields(), false), "no JSON"), Fate::Free);
+        assert!(matches!(fate(Conflation::new(SECOND, fields(), true), r#"{"sym":"A"}"#), Fate::First(..)));
+    }
+}

@@ -9,7 +9,7 @@ use super::clock::{Clock, Time};
 use super::frames::Outgoing;
 use super::hub::Hub;
 use super::listener::MessageTypes;
-use super::outbox::{Bounds, Outbox, Overrun};
+use super::outbox::{Outbox, Overrun};
 use super::query::Results;
 use super::recorder::Recorder;
 use super::session::SessionId;
@@ -35,7 +35,7 @@ pub(crate) struct Connection {
 /// What is the same for all connections of a server.
 #[derive(Debug, Clone)]
 pub(crate) struct Terms {
-    pub(crate) bounds: Bounds,
+    pub(crate) queue_limit: usize,
     pub(crate) frame_limit: u32,
     pub(crate) recorder: Arc<Recorder>,
     pub(crate) clock: Clock,
@@ -62,7 +62,7 @@ impl Connection {
             peer: socket.peer(),
             message_types: types,
             socket,
-            outbox: Outbox::new(terms.bounds),
+            outbox: Outbox::new(terms.queue_limit),
             recorder: terms.recorder.clone(),
             clock: terms.clock.clone(),
             frame_limit: terms.frame_limit,

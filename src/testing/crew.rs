@@ -33,8 +33,8 @@ impl Crew {
         let number = self.last_number.fetch_add(1, Ordering::SeqCst) + 1;
         let id = SessionId { instance: self.instance, number };
         let connection = Arc::new(Connection::new(id, socket, types.clone(), &self.terms));
-        self.terms.recorder.count(|counters| counters.connections += 1);
         self.hub.enter(connection.clone());
+        self.terms.recorder.count(|counters| counters.connections += 1);
         let (reader, hub) = (connection.clone(), self.hub.clone());
         let name = format!("amps-server-rx-{number}");
         match thread::Builder::new().name(name).spawn(move || reader.serve(&hub)) {

@@ -279,3 +279,89 @@ fn frame(news: &News<'_>, outcome: Outcome, to: &[&Subscription]) -> Outgoing {
         _ => delivery.publish(),
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::testing::state::tests::{publication, publish, state};
+    use crate::testing::subscriptions::tests::subscription;
+    use crate::testing::topic::Topic;
+
+    /// What becomes of a record `{"id":1,"st":...}` that was, or was not, there before.
+    fn change(old: Option<&str>, new: Option<&str>, cause: Cause) -> Change {
+        let record = |st: &str| format!(r#"{{"id":1,"st":"{st}"}}"#);
+        let mut state = state(&[Topic::sow("orders").key("/id")]);
+        let mut put = |st: &str| publish(&mut state, &publication("orders", &record(st)), Time::default());
+        let before = old.map(&mut put);
+        match (new, before) {
+            (Some(new), _) => put(new),
+            (None, Some(before)) => Change { cause, old: before.new.clone(), new: None, ..before },
+            (None, None) => unreachable!("nothing happened"),
+        }
+    }
+
+    /// S-15, every row, for a full and a delta subscription with `oof` and without.
+    #[test]
+    fn the_table_of_outcomes_holds() {
+        let delta = Outcome::Delta { with_keys: true };
+        let oof = Outcome::Oof;
+        let table = [
+            (None, Some("in"), Cause::Publish, Outcome::Full, Outcome::Full),
+            (Some("out"), Some("in"), Cause::Publish, Outcome::Full, Outcome::Full),
+            (Some("in"), Some("in"), Cause::Publish, Outcome::Full, delta),
+            (Some("in"), Some("out"), Cause::Publish, oof(Leaving::Match), oof(Leaving::Match)),
+            (None, Some("out"), Cause::Publish, Outcome::Nothing, Outcome::Nothing),
+            (Some("out"), Some("out"), Cause::Publish, Outcome::Nothing, Outcome::Nothing),
+            (Some("in"), None, Cause::Delete, oof(Leaving::Deleted), oof(Leaving::Deleted)),
+            (Some("out"), None, Cause::Delete, Outcome::Nothing, Outcome::Nothing),
+            (Some("in"), None, Cause::Expiry, oof(Leaving::Expired), oof(Leaving::Expired)),
+            (
+                Some("in"),
+                Some("hidden"),
+                Cause::Publish,
+                oof(Leaving::Entitlement),
+                oof(Leaving::Entitlement),
+            ),
+            (Some("hidden"), Some("in"), Cause::Publish, Outcome::Full, Outcome::Full),
+        ];
+        let filter =
+            |text| std::sync::Arc::new(crate::testing::filter::Filter::parse(text).unwrap().unwrap());
+        let verdict = Verdict::Only(filter("/st != 'hidden'"));
+        for (old, new, cause, to_full, to_delta) in table {
+            let change = change(old, new, cause);
+            let news = News::new(&change);
+            for (is_delta, expected) in [(false, to_full), (true, to_delta)] {
+                for wants_oof in [false, true] {
+                    let mut sub = subscription(1, "s", "orders");
+                    sub.filter = Some(filter("/st IN ('in', 'hidden')"));
+                    sub.wants = Wants { delta: is_delta, oof: wants_oof, ..sub.wants };
+                    let expected = match expected {
+                        Outcome::Oof(_) if !wants_oof => Outcome::Nothing,
+                        expected => expected,
+                    };
+                    assert_eq!(
+                        news.outcome(&sub, &verdict),
+                        expected,
+                        "{old:?} {new:?} {is_delta} {wants_oof}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn an_outcome_carries_the_record_that_belongs_to_it() {
+        let change = change(Some("before"), Some("after"), Cause::Publish);
+        let news = News::new(&change);
+        let body = |outcome| String::from_utf8_lossy(news.body(outcome)).into_owned();
+        let (before, after) = (r#"{"id":1,"st":"before"}"#, r#"{"id":1,"st":"after"}"#);
+        assert_eq!(body(Outcome::Full), after);
+        assert_eq!(body(Outcome::Delta { with_keys: true }), after);
+        assert_eq!(body(Outcome::Delta { with_keys: false }), r#"{"st":"after"}"#);
+        assert_eq!(body(Outcome::Oof(Leaving::Match)), after);
+        for why in [Leaving::Deleted, Leaving::Expired, Leaving::Entitlement] {
+            assert_eq!(body(Outcome::Oof(why)), before);
+        }
+        assert_eq!(body(Outcome::Nothing), "");
+    }
+}

@@ -14,14 +14,14 @@ pub(crate) struct Outgoing {
     pub(crate) ack: AckType,
 }
 
-/// Named places at which a conversation can be held up.
+/// Named places at which a conversation can be held up: just before the frame that the name tells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Point {
-    BeforeLogonAck,
-    BeforePersistedAck,
-    BeforeGroupEnd,
-    BeforeCompleted,
-    BeforeHeartbeat,
+    LogonAck,
+    PersistedAck,
+    GroupEnd,
+    Completed,
+    Heartbeat,
 }
 
 impl Outgoing {
@@ -104,9 +104,9 @@ impl Ack<'_> {
 
     fn point(&self) -> Option<Point> {
         match self.kind {
-            _ if self.is_logon => Some(Point::BeforeLogonAck),
-            AckType::PERSISTED => Some(Point::BeforePersistedAck),
-            AckType::COMPLETED => Some(Point::BeforeCompleted),
+            _ if self.is_logon => Some(Point::LogonAck),
+            AckType::PERSISTED => Some(Point::PersistedAck),
+            AckType::COMPLETED => Some(Point::Completed),
             _ => None,
         }
     }
@@ -202,11 +202,11 @@ pub(crate) fn group_end(query_id: &str) -> Outgoing {
     let frame = Outgoing::write(CommandType::GroupEnd, b"", |frame| {
         frame.text(Field::QueryId, query_id);
     });
-    frame.at(Point::BeforeGroupEnd)
+    frame.at(Point::GroupEnd)
 }
 
 pub(crate) fn heartbeat() -> Outgoing {
-    Outgoing::write(CommandType::Heartbeat, b"", |_| {}).at(Point::BeforeHeartbeat)
+    Outgoing::write(CommandType::Heartbeat, b"", |_| {}).at(Point::Heartbeat)
 }
 
 #[cfg(test)]
@@ -283,12 +283,12 @@ mod tests {
 
     #[test]
     fn frames_at_which_a_test_may_hold_the_server_say_so() {
-        assert_eq!(heartbeat().point, Some(Point::BeforeHeartbeat));
-        assert_eq!(group_end("q").point, Some(Point::BeforeGroupEnd));
+        assert_eq!(heartbeat().point, Some(Point::Heartbeat));
+        assert_eq!(group_end("q").point, Some(Point::GroupEnd));
         assert_eq!(group_begin("q").point, None);
         let ack = |kind| Ack { kind, ..Ack::default() }.frame().point;
-        assert_eq!(ack(AckType::COMPLETED), Some(Point::BeforeCompleted));
-        assert_eq!(ack(AckType::PERSISTED), Some(Point::BeforePersistedAck));
+        assert_eq!(ack(AckType::COMPLETED), Some(Point::Completed));
+        assert_eq!(ack(AckType::PERSISTED), Some(Point::PersistedAck));
         assert_eq!(ack(AckType::STATS), None);
     }
 }

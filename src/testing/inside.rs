@@ -9,7 +9,6 @@ use super::refusal::Refusal;
 use super::server::Server;
 use super::session::Identity;
 use super::state::Publication;
-use super::topic_pattern::TopicPattern;
 use crate::error::{Error, ErrorKind, Reason, Result};
 
 impl Server {
@@ -45,7 +44,10 @@ impl Server {
     /// [`Usage`](ErrorKind::Usage) if the message type is not known, else as [`publish`](Server::publish).
     pub fn publish_as(&self, message_type: &str, topic: &str, payload: impl AsRef<[u8]>) -> Result<()> {
         match PayloadType::of(message_type) {
-            Some(known) => self.publish_for(known, topic, payload.as_ref()),
+            Some(known) => {
+                let payload_type = known.with_separator(self.settings.separator);
+                self.publish_for(payload_type, topic, payload.as_ref())
+            }
             None => Err(Error::new(ErrorKind::Usage, format!("unknown message type `{message_type}`"))),
         }
     }
@@ -75,7 +77,7 @@ impl Server {
         let filter = Filter::parse(filter).map_err(|_| refused(Refusal::BadFilter))?;
         let query = Query { filter: filter.map(Into::into), ..Query::default() };
         let payload_type = self.type_of(topic);
-        let mut turn = self.hub.lock_entitled(|world| write_questions(world, None, payload_type, topic));
+        let mut turn = self.hub.lock();
         let place = turn.state.place(payload_type, topic);
         if turn.state.sow(place).is_none() {
             return Err(refused(Refusal::InvalidTopic));

@@ -5,7 +5,9 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 #[cfg(unix)]
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::{Path, PathBuf};
+use std::path::Path;
+#[cfg(unix)]
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
@@ -17,6 +19,7 @@ use socket2::{Domain, SockRef, Type};
 use super::LOG;
 use super::payload::PayloadType;
 use super::socket::Socket;
+#[cfg(unix)]
 use super::temp_dir::TempDir;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -254,7 +257,8 @@ impl Place {
     fn listen(&self) -> io::Result<Door> {
         match self {
             Place::Tcp { address, held } => {
-                let held = held.lock().take();
+                // Elsewhere a socket that does not listen may take the connections away from the one that does.
+                let held = if cfg!(target_os = "linux") { None } else { held.lock().take() };
                 let socket = held.map_or_else(|| bound(*address), Ok)?;
                 socket.listen(128)?;
                 Ok(Door::Tcp(socket.into()))
@@ -272,10 +276,14 @@ impl Place {
     /// Keeps the address while nobody listens there.
     fn hold(&self) {
         match self {
-            Place::Tcp { address, held } => match bound(*address) {
-                Ok(socket) => *held.lock() = Some(socket),
-                Err(error) => log::warn!(target: LOG, "{address} is not held while closed: {error}"),
-            },
+            Place::Tcp { address, held } => {
+                let mut held = held.lock();
+                if held.is_none() {
+                    *held = bound(*address)
+                        .inspect_err(|e| log::warn!(target: LOG, "{address} is not held while closed: {e}"))
+                        .ok();
+                }
+            }
             #[cfg(unix)]
             Place::Unix { path, .. } => drop(std::fs::remove_file(path)),
         }

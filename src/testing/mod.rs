@@ -1,4 +1,47 @@
 //! An AMPS-speaking server inside the process, for first steps and for tests.
+//!
+//! [`Server`] is a small, honest server: it speaks the wire protocol over loopback sockets, with plain threads and
+//! nothing to install. It is made for trying the library, for this crate's own tests, and for the tests of programs
+//! that use the library. It is no product to run in production.
+//!
+//! ```
+//! use amps_client::testing::Server;
+//!
+//! # fn main() -> amps_client::Result<()> {
+//! let server = Server::quick()?; // stops when it is dropped
+//! let uri = server.uri("json"); // tcp://127.0.0.1:PORT/amps/json: what a client connects to
+//! server.publish("sow/orders", r#"{"id":1,"px":10}"#)?;
+//! assert_eq!(server.sow_records("sow/orders").len(), 1);
+//! # let _ = uri;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # What it does
+//!
+//! * Logon with authentication hooks ([`Auth`], [`UserTable`]) and entitlements ([`Entitlement`]).
+//! * Publish, delta publish, subscribe, delta subscribe, with regular-expression topics, content filters, replacement,
+//!   conflation and out-of-focus messages.
+//! * The state of the world: queries with order, limits and batches, atomic query-and-subscribe, deletes, expiry.
+//! * Message types `json`, `fix`, `nvfix` and `binary`.
+//! * Every acknowledgement and every reason of a refusal, heartbeats, and limits for slow consumers.
+//!
+//! What it does not do it refuses with `not supported`: bookmark subscriptions, queues, aggregation, pagination and
+//! field selection. Nothing is journaled, so a publish is acknowledged as persisted when it is processed, and client
+//! names need not be unique.
+//!
+//! # Testing with it
+//!
+//! * [`Server::builder`] configures topics ([`Topic`]), listeners ([`Listener`]), hooks and limits.
+//! * [`Server::publish`] and [`Server::sow_delete`] act as another client, so that a test of a subscriber needs one
+//!   client only.
+//! * [`Server::wait_for`] and [`Server::wait_for_frame`] wait for a condition instead of sleeping;
+//!   [`Server::sessions`], [`Server::subscriptions`], [`Server::sow_records`], [`Server::frames`] and
+//!   [`Server::counters`] look inside.
+//! * [`Clock::manual`] makes expiry, conflation and heartbeats happen when the test says so.
+//! * [`Server::restart`], [`Server::pause_listening`] and [`Server::disconnect`] are the failures a client must
+//!   survive.
+//! * [`ScriptedPeer`] plays what no server does: it expects frames and sends bytes as a script says.
 
 mod auth;
 mod builder;
@@ -35,6 +78,7 @@ mod socket;
 mod sow;
 mod state;
 mod subscriptions;
+#[cfg(unix)]
 mod temp_dir;
 mod timers;
 mod topic;

@@ -1,6 +1,8 @@
-//! What waits to be written on one connection, bounded in bytes and in age.
+//! What waits to be written on one connection, bounded in bytes.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
@@ -17,14 +19,8 @@ use super::query::Results;
 pub(crate) struct Outbox {
     queue: Mutex<Queue>,
     changed: Condvar,
-    bounds: Bounds,
-}
-
-/// How much may wait.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Bounds {
-    pub(crate) bytes: usize,
-    pub(crate) age: Option<Duration>,
+    /// In bytes.
+    limit: usize,
 }
 
 #[derive(Debug)]
@@ -33,8 +29,8 @@ struct Queue {
     phase: Phase,
     /// Bytes of frames that are not written yet, those in the writer's hands included.
     bytes: usize,
-    /// Query results not wholly written.
-    queries: usize,
+    /// The query results that are not wholly written, with what stops each.
+    running: Vec<(String, Arc<AtomicBool>)>,
     /// What the writer has in its hands: when the oldest frame was queued, and how many bytes count.
     writing: Option<(Time, usize)>,
 }
@@ -59,13 +55,21 @@ pub(crate) struct Overrun;
 
 /// How much the writer takes in one go.
 const WRITE_SIZE: usize = 64 * 1024;
+/// How long a writer may take for one write before it counts as stuck.
+const GRACE: Duration = Duration::from_millis(20);
 /// How many unfinished queries a connection may have before its next one has to wait.
 const MAX_QUERIES: usize = 16;
 
 impl Outbox {
-    pub(crate) fn new(bounds: Bounds) -> Outbox {
-        let queue = Queue { items: VecDeque::new(), phase: Phase::Open, bytes: 0, queries: 0, writing: None };
-        Outbox { queue: Mutex::new(queue), changed: Condvar::new(), bounds }
+    pub(crate) fn new(limit: usize) -> Outbox {
+        let queue = Queue {
+            items: VecDeque::new(),
+            phase: Phase::Open,
+            bytes: 0,
+            running: Vec::new(),
+            writing: None,
+        };
+        Outbox { queue: Mutex::new(queue), changed: Condvar::new(), limit }
     }
 
     /// Queues a frame; one for a connection that is closing is dropped.
@@ -74,7 +78,7 @@ impl Outbox {
         if queue.phase != Phase::Open || frame.bytes.is_empty() {
             return Ok(());
         }
-        if self.is_overrun(&queue, frame.bytes.len(), now) {
+        if queue.bytes.saturating_add(frame.bytes.len()) > self.limit {
             return Err(Overrun);
         }
         queue.bytes += frame.bytes.len();
@@ -87,7 +91,7 @@ impl Outbox {
     pub(crate) fn push_results(&self, results: Results) {
         let mut queue = self.queue.lock();
         if queue.phase == Phase::Open {
-            queue.queries += 1;
+            queue.running.push((results.query_id().to_owned(), results.stop()));
             queue.items.push_back(Item::Results(Box::new(results)));
             self.changed.notify_all();
         }
@@ -99,6 +103,7 @@ impl Outbox {
     pub(crate) fn next(&self) -> Option<Vec<Outgoing>> {
         let mut queue = self.queue.lock();
         queue.forget_written();
+        self.changed.notify_all();
         loop {
             match queue.phase {
                 Phase::Closed => return None,
@@ -116,24 +121,27 @@ impl Outbox {
     /// Blocks while too many queries of this connection are unfinished.
     pub(crate) fn wait_for_query_room(&self) {
         let mut queue = self.queue.lock();
-        while queue.phase == Phase::Open && queue.queries >= MAX_QUERIES {
+        while queue.phase == Phase::Open && queue.running.len() >= MAX_QUERIES {
             self.changed.wait(&mut queue);
         }
     }
 
     /// Stops the production of a query's remaining records.
     pub(crate) fn cancel_query(&self, query_id: &str) {
-        for item in &mut self.queue.lock().items {
-            match item {
-                Item::Results(results) if results.query_id() == query_id => results.cancel(),
-                _ => {}
-            }
+        let queue = self.queue.lock();
+        for (_, stop) in queue.running.iter().filter(|(id, _)| id == query_id) {
+            stop.store(true, Ordering::SeqCst);
         }
     }
 
-    /// When the oldest frame was queued, if one waits.
+    /// When the oldest frame was queued that waits, or that the writer has in its hands and does not get rid of.
     pub(crate) fn oldest(&self) -> Option<Time> {
-        self.queue.lock().oldest()
+        let mut queue = self.queue.lock();
+        if let Some(in_hand) = queue.writing {
+            // A manual clock may have moved far while the writer was merely between two writes.
+            self.changed.wait_while_for(&mut queue, |queue| queue.writing == Some(in_hand), GRACE);
+        }
+        queue.oldest()
     }
 
     /// Takes in nothing more, and ends once everything is written.
@@ -157,11 +165,6 @@ impl Outbox {
     pub(crate) fn wait_closed(&self, limit: Duration) {
         let mut queue = self.queue.lock();
         self.changed.wait_while_for(&mut queue, |queue| queue.phase != Phase::Closed, limit);
-    }
-
-    fn is_overrun(&self, queue: &Queue, more: usize, now: Time) -> bool {
-        let aged = |age: Duration| queue.oldest().is_some_and(|oldest| now.since(oldest) > age);
-        queue.bytes.saturating_add(more) > self.bounds.bytes || self.bounds.age.is_some_and(aged)
     }
 }
 
@@ -205,9 +208,108 @@ impl Queue {
                         self.items.push_front(Item::Results(results));
                         return Some(frame);
                     }
-                    None => self.queries -= 1,
+                    None => {
+                        let stop = results.stop();
+                        self.running.retain(|(_, running)| !Arc::ptr_eq(running, &stop));
+                    }
                 },
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::frames::heartbeat;
+    use crate::testing::payload::PayloadType;
+    use crate::testing::query::{Found, Shown};
+    use crate::testing::state::TopicInfo;
+
+    const SIZE: usize = 21;
+
+    fn at(seconds: u64) -> Time {
+        Time::default().plus(Duration::from_secs(seconds))
+    }
+
+    /// Z-1.
+    #[test]
+    fn frames_count_until_the_writer_comes_back_for_more() {
+        let outbox = Outbox::new(2 * SIZE);
+        assert_eq!(outbox.push(heartbeat(), at(1)), Ok(()));
+        assert_eq!(outbox.push(heartbeat(), at(2)), Ok(()));
+        assert_eq!(outbox.push(heartbeat(), at(3)), Err(Overrun));
+        assert_eq!(outbox.next().map(|frames| frames.len()), Some(2));
+        assert_eq!(outbox.push(heartbeat(), at(4)), Err(Overrun));
+        outbox.finish();
+        assert_eq!(outbox.next(), None);
+        assert_eq!(outbox.oldest(), None);
+    }
+
+    #[test]
+    fn the_oldest_frame_may_be_in_the_writers_hands() {
+        let outbox = Outbox::new(1000);
+        assert_eq!(outbox.oldest(), None);
+        outbox.push(heartbeat(), at(1)).unwrap();
+        outbox.next();
+        outbox.push(heartbeat(), at(2)).unwrap();
+        assert_eq!(outbox.oldest(), Some(at(1)));
+        outbox.next();
+        assert_eq!(outbox.oldest(), Some(at(2)));
+    }
+
+    #[test]
+    fn a_finished_outbox_gives_out_what_it_has_and_takes_nothing_more() {
+        let outbox = Outbox::new(1000);
+        outbox.push(heartbeat(), at(1)).unwrap();
+        outbox.finish();
+        outbox.push(heartbeat(), at(1)).unwrap();
+        assert_eq!(outbox.next().map(|frames| frames.len()), Some(1));
+        assert_eq!(outbox.next(), None);
+    }
+
+    fn results(query_id: &str) -> Results {
+        let topic = Arc::new(TopicInfo { payload_type: PayloadType::Json, name: "t".into(), sow: None });
+        let found = Found { topic, record: Arc::default() };
+        Results::new(query_id, 1, Shown { sow_key: false, timestamp: false }, vec![found])
+    }
+
+    /// Z-2: results do not count, but only so many may be unfinished.
+    #[test]
+    fn the_next_query_waits_while_too_many_are_unfinished() {
+        let outbox = Outbox::new(1);
+        (0..MAX_QUERIES).for_each(|_| outbox.push_results(results("q")));
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| {
+                outbox.wait_for_query_room();
+                outbox.queue.lock().running.len()
+            });
+            outbox.next();
+            assert!(waiting.join().unwrap() < MAX_QUERIES);
+        });
+    }
+
+    /// B-2.
+    #[test]
+    fn a_cancelled_query_yields_no_more_records() {
+        let outbox = Outbox::new(1000);
+        for query_id in ["a", "b", "a"] {
+            outbox.push_results(results(query_id));
+        }
+        outbox.cancel_query("a");
+        outbox.finish();
+        let frames = outbox.next().unwrap();
+        assert_eq!(frames.len(), 1);
+        assert!(String::from_utf8_lossy(&frames[0].bytes).contains(r#""query_id":"b""#));
+        assert!(outbox.queue.lock().running.is_empty());
+    }
+
+    #[test]
+    fn a_closed_outbox_gives_out_nothing() {
+        let outbox = Outbox::new(1000);
+        outbox.push(heartbeat(), at(1)).unwrap();
+        outbox.close();
+        assert_eq!(outbox.next(), None);
+        outbox.wait_closed(Duration::from_secs(1000));
     }
 }

@@ -1,7 +1,10 @@
 //! Queries: which records they find, and how the result leaves in batches.
 
 use std::collections::HashSet;
+use std::iter::Peekable;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::vec;
 
 use super::entitlement::Verdict;
 use super::filter::Filter;
@@ -108,7 +111,9 @@ pub(crate) struct Results {
     query_id: String,
     batch_size: u64,
     shown: Shown,
-    rest: std::iter::Peekable<std::vec::IntoIter<Found>>,
+    rest: Peekable<vec::IntoIter<Found>>,
+    /// Set to give up the records not yet sent.
+    stop: Arc<AtomicBool>,
 }
 
 /// No batch grows past this by another record, whatever the batch size.
@@ -116,20 +121,24 @@ const MAX_BATCH: usize = 64 << 20;
 
 impl Results {
     pub(crate) fn new(query_id: &str, batch_size: u64, shown: Shown, found: Vec<Found>) -> Results {
-        Results { query_id: query_id.to_owned(), batch_size, shown, rest: found.into_iter().peekable() }
+        let rest = found.into_iter().peekable();
+        Results { query_id: query_id.to_owned(), batch_size, shown, rest, stop: Arc::default() }
     }
 
     pub(crate) fn query_id(&self) -> &str {
         &self.query_id
     }
 
-    /// Gives up the records not yet sent.
-    pub(crate) fn cancel(&mut self) {
-        self.rest = Vec::new().into_iter().peekable();
+    /// What stops the production of further records.
+    pub(crate) fn stop(&self) -> Arc<AtomicBool> {
+        self.stop.clone()
     }
 
     /// The next batch: records of one topic, and either all of them or none with a correlation id (W-6).
     pub(crate) fn next_frame(&mut self) -> Option<Outgoing> {
+        if self.stop.load(Ordering::SeqCst) {
+            return None;
+        }
         let first = self.rest.next()?;
         let mut batch = Batch::default();
         self.add(&mut batch, &first.record);
@@ -154,9 +163,9 @@ fn goes_with(next: &Found, first: &Found) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::clock::Time;
-    use super::super::payload::PayloadType;
     use super::*;
+    use crate::testing::clock::Time;
+    use crate::testing::payload::PayloadType;
 
     fn found(topic: &Arc<TopicInfo>, key: &str, correlation_id: &str) -> Found {
         let record = Record {
@@ -218,7 +227,7 @@ mod tests {
         let mut results = Results::new("q", 1, shown, vec![found(&t, "1", ""), found(&t, "2", "")]);
         let first = String::from_utf8(results.next_frame().unwrap().bytes[4..].to_vec()).unwrap();
         assert!(first.ends_with(r#"{"l":1,"ts":"19700101T000000.000000Z"}1"#), "{first}");
-        results.cancel();
+        results.stop().store(true, Ordering::SeqCst);
         assert!(results.next_frame().is_none());
     }
 }

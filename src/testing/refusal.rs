@@ -24,7 +24,6 @@ refusals! {
     RegexTopicNotSupported "regex topic not supported",
     BadSowKey "bad sow key",
     DuplicateLogon "duplicate logon attempt",
-    InvalidBookmark "invalid bookmark",
     InvalidMessageType "invalid message type",
     InvalidOptions "invalid options",
     InvalidOrderBy "invalid order by",

@@ -14,7 +14,7 @@ use super::listener::{Port, Welcome};
 use super::recorder::Recorder;
 use super::settings::Settings;
 use super::state::State;
-use super::topic::{Expiration, Rule, Topic};
+use super::topic::Rule;
 use super::world::{Instance, World};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -49,6 +49,7 @@ use crate::error::{Error, ErrorKind, Result};
 pub struct Server {
     pub(crate) hub: Arc<Hub>,
     pub(crate) instance: usize,
+    pub(crate) settings: Arc<Settings>,
     pub(crate) rules: Arc<[Rule]>,
     pub(crate) recorder: Arc<Recorder>,
     ports: Vec<Port>,
@@ -77,12 +78,7 @@ impl Server {
     ///
     /// [`Connection`](ErrorKind::Connection) if no port or no thread can be had.
     pub fn quick() -> Result<Server> {
-        Server::builder()
-            .listen_tcp()
-            .topic(Topic::sow("sow/").key("/id").expiration(Expiration::PerMessage).for_prefix())
-            .topic(Topic::queue("queue/").for_prefix())
-            .record_frames(0)
-            .start()
+        Server::builder().listen_tcp().quick_topics().record_frames(0).start()
     }
 
     /// Configures a server.
@@ -97,17 +93,19 @@ impl Server {
         clock: Clock,
     ) -> Result<Server> {
         let recorder = Arc::new(Recorder::new(settings.record_limit));
+        let settings = Arc::new(settings);
         let terms = Terms {
-            bounds: settings.bounds,
+            queue_limit: settings.queue_limit,
             frame_limit: settings.frame_limit,
             recorder: recorder.clone(),
             clock: clock.clone(),
         };
         let state = State::new(rules.clone());
-        let instance = Instance::new(Arc::new(settings), recorder.clone());
+        let instance = Instance::new(settings.clone(), recorder.clone());
         let hub = Hub::new(clock, World::new(state, vec![instance]));
         let crew = Arc::new(Crew::new(hub.clone(), 0, terms));
-        let server = Server { hub, instance: 0, rules, recorder, ports, crew, life: Mutex::default() };
+        let server =
+            Server { hub, instance: 0, settings, rules, recorder, ports, crew, life: Mutex::default() };
         server.run()?;
         Ok(server)
     }
@@ -173,12 +171,34 @@ impl Server {
         self.run()
     }
 
-    /// Refuses connections from now on. Those that are there stay.
+    /// Refuses connections from now on, on every listener. Those that are there stay.
     pub fn pause_listening(&self) {
         self.ports.iter().for_each(Port::close);
     }
 
-    /// Accepts connections again, on the same addresses.
+    /// Refuses connections from now on, on one listener: the first is 0.
+    ///
+    /// ```
+    /// use amps_client::testing::Server;
+    ///
+    /// # fn main() -> amps_client::Result<()> {
+    /// let server = Server::builder().listen_tcp().listen_tcp().start()?;
+    /// server.pause_listener(1)?;
+    /// assert!(server.pause_listener(2).is_err());
+    /// server.resume_listening()?; // all of them
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Usage`](ErrorKind::Usage) if there is no such listener.
+    pub fn pause_listener(&self, number: usize) -> Result<()> {
+        let none = || Error::new(ErrorKind::Usage, format!("the server has no listener {number}"));
+        self.ports.get(number).map(Port::close).ok_or_else(none)
+    }
+
+    /// Accepts connections again, on every listener and on the same addresses.
     ///
     /// # Errors
     ///

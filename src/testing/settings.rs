@@ -2,10 +2,10 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::auth::Auth;
 use super::entitlement::Rules;
-use super::outbox::Bounds;
 
 /// What a [`ServerBuilder`](super::ServerBuilder) was told, as the running server needs it.
 #[derive(Clone)]
@@ -16,7 +16,12 @@ pub(crate) struct Settings {
     pub(crate) version: String,
     /// The largest frame that is read.
     pub(crate) frame_limit: u32,
-    pub(crate) bounds: Bounds,
+    /// How many bytes may wait on one connection.
+    pub(crate) queue_limit: usize,
+    /// How long a frame may wait.
+    pub(crate) queue_age: Option<Duration>,
+    /// Between the fields of FIX and NVFIX messages.
+    pub(crate) separator: u8,
     /// One frame for all plain subscriptions of a connection.
     pub(crate) coalesces_sids: bool,
     /// After how many intervals without a beat a connection is closed.

@@ -292,3 +292,90 @@ pub(crate) fn is_base64(key: &str) -> bool {
     let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/' | b'=');
     !key.is_empty() && key.bytes().all(allowed)
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::testing::topic::Topic;
+
+    pub(crate) fn state(topics: &[Topic]) -> State {
+        State::new(topics.iter().map(|topic| topic.rule(1).unwrap()).collect())
+    }
+
+    pub(crate) fn publication<'a>(topic: &'a str, payload: &'a str) -> Publication<'a> {
+        Publication {
+            payload_type: PayloadType::Json,
+            topic,
+            payload: payload.as_bytes(),
+            is_delta: false,
+            sow_key: "",
+            correlation_id: "",
+            lifetime: None,
+            user_id: "",
+        }
+    }
+
+    pub(crate) fn publish(state: &mut State, publication: &Publication<'_>, now: Time) -> Change {
+        let prepared = state.prepare(publication, now).unwrap();
+        state.apply(prepared)
+    }
+
+    fn at(seconds: u64) -> Time {
+        Time::default().plus(Duration::from_secs(seconds))
+    }
+
+    #[test]
+    fn a_change_shows_the_record_before_and_after() {
+        let mut state = state(&[Topic::sow("orders").key("/id")]);
+        let first = publish(&mut state, &publication("orders", r#"{"id":1,"a":1}"#), at(1));
+        assert!(first.old.is_none());
+        let delta = Publication { is_delta: true, ..publication("orders", r#"{"id":1,"b":2}"#) };
+        let second = publish(&mut state, &delta, at(2));
+        assert_eq!(second.old.unwrap().payload, br#"{"id":1,"a":1}"#);
+        let new = second.new.unwrap();
+        assert_eq!((new.payload.as_slice(), new.time), (&br#"{"id":1,"a":1,"b":2}"#[..], at(2)));
+        let place = state.place(PayloadType::Json, "orders");
+        let gone = state.remove(place, &new.key, Cause::Delete, at(3)).unwrap();
+        assert_eq!((gone.cause, gone.new.is_none(), gone.time), (Cause::Delete, true, at(3)));
+        assert!(state.remove(place, &new.key, Cause::Delete, at(3)).is_none());
+    }
+
+    #[test]
+    fn what_is_only_prepared_changes_nothing() {
+        let mut state = state(&[Topic::sow("orders").key("/id")]);
+        assert!(state.prepare(&publication("orders", r#"{"id":1}"#), at(1)).is_ok());
+        let place = state.place(PayloadType::Json, "orders");
+        assert_eq!(state.sow(place).unwrap().records.records().count(), 0);
+        let bad = state.prepare(&publication("orders", "no JSON"), at(1));
+        assert_eq!(bad.map(drop), Err(Refusal::BadSowKey));
+    }
+
+    /// S-9.
+    #[test]
+    fn records_expire_in_the_order_of_their_times() {
+        let topic = Topic::sow("orders").key("/id").expiration(Expiration::PerMessage);
+        let mut state = state(&[topic]);
+        for (payload, lifetime) in [(r#"{"id":1}"#, 9), (r#"{"id":2}"#, 3), (r#"{"id":3}"#, 5)] {
+            let publication = Publication { lifetime: Some(lifetime), ..publication("orders", payload) };
+            publish(&mut state, &publication, at(0));
+        }
+        publish(&mut state, &publication("orders", r#"{"id":3}"#), at(1));
+        assert_eq!(state.next_expiry(), Some(at(3)));
+        assert!(state.expire_one(at(2)).is_none());
+        let first = state.expire_one(at(100)).unwrap();
+        assert_eq!((first.old.unwrap().payload.as_slice(), first.time), (&br#"{"id":2}"#[..], at(3)));
+        assert_eq!(state.expire_one(at(100)).unwrap().time, at(9));
+        assert!(state.expire_one(at(100)).is_none() && state.next_expiry().is_none());
+    }
+
+    #[test]
+    fn topics_that_keep_no_records_are_not_remembered() {
+        let mut state = state(&[Topic::plain("p"), Topic::queue("q")]);
+        for topic in ["p", "other"] {
+            assert_eq!(state.place(PayloadType::Json, topic), Place::Plain);
+            publish(&mut state, &publication(topic, "x"), at(0));
+        }
+        assert_eq!(state.place(PayloadType::Json, "q"), Place::Queue);
+        assert!(state.sows.is_empty() && state.places.is_empty());
+    }
+}

@@ -1,5 +1,6 @@
 //! The subscriptions of one instance, found by connection and id or by the topic of a message.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
@@ -133,12 +134,10 @@ impl Subscriptions {
     fn take(&mut self, number: u64) -> Option<Subscription> {
         let subscription = self.all.remove(&number)?;
         self.patterns.remove(&number);
-        if let Some(place) = subscription.literal() {
-            if let Some(numbers) = self.literals.get_mut(&place) {
-                numbers.remove(&number);
-                if numbers.is_empty() {
-                    self.literals.remove(&place);
-                }
+        if let Some(Entry::Occupied(mut place)) = subscription.literal().map(|p| self.literals.entry(p)) {
+            place.get_mut().remove(&number);
+            if place.get().is_empty() {
+                place.remove();
             }
         }
         Some(subscription)
@@ -150,5 +149,66 @@ impl Subscription {
     fn literal(&self) -> Option<(PayloadType, String)> {
         let place = || (self.identity.payload_type, self.text.topic.clone());
         self.topic.is_literal().then(place)
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::testing::clock::Time;
+
+    pub(crate) fn subscription(connection: u64, id: &str, topic: &str) -> Subscription {
+        let identity = Identity {
+            client_name: "c".into(),
+            user_id: String::new(),
+            message_type: "json".into(),
+            payload_type: PayloadType::Json,
+            shows_user: false,
+            since: Time::default(),
+        };
+        Subscription {
+            session: SessionId { instance: 0, number: connection },
+            id: id.into(),
+            identity: Arc::new(identity),
+            topic: TopicPattern::new(topic, false).unwrap(),
+            filter: None,
+            wants: Wants { sow_key: true, send_keys: true, ..Wants::default() },
+            conflation: None,
+            text: SubscriptionText { topic: topic.into(), ..SubscriptionText::default() },
+        }
+    }
+
+    fn ids(subscriptions: &Subscriptions, topic: &str) -> Vec<String> {
+        let numbers = subscriptions.covering(PayloadType::Json, topic).into_iter();
+        numbers.map(|number| subscriptions.get(number).unwrap().id.clone()).collect()
+    }
+
+    #[test]
+    fn a_topic_is_covered_by_its_name_and_by_patterns_in_the_order_of_placing() {
+        let mut all = Subscriptions::default();
+        for (connection, id, topic) in [(1, "a", "t"), (2, "b", "^t"), (1, "c", "u"), (1, "d", "t")] {
+            all.insert(subscription(connection, id, topic));
+        }
+        assert_eq!(ids(&all, "t"), ["a", "b", "d"]);
+        assert_eq!(ids(&all, "u"), ["c"]);
+        assert_eq!(ids(&all, "v"), [""; 0]);
+        assert!(all.covering(PayloadType::Binary, "t").is_empty());
+    }
+
+    #[test]
+    fn what_is_removed_covers_nothing_any_more() {
+        let mut all = Subscriptions::default();
+        for (connection, id) in [(1, "a"), (1, "b"), (2, "a"), (1, "c")] {
+            all.insert(subscription(connection, id, "t"));
+        }
+        let one = SessionId { instance: 0, number: 1 };
+        assert_eq!(all.remove(one, "b").map(|sub| sub.id).as_deref(), Some("b"));
+        assert!(all.remove(one, "b").is_none() && all.find(one, "b").is_none());
+        assert_eq!(ids(&all, "t"), ["a", "a", "c"]);
+        let removed: Vec<_> = all.remove_session(one).into_iter().map(|sub| sub.id).collect();
+        assert_eq!(removed, ["a", "c"]);
+        assert_eq!(all.iter().count(), 1);
+        all.remove_session(SessionId { instance: 0, number: 2 });
+        assert!(all.literals.is_empty() && all.names.is_empty());
     }
 }

@@ -49,6 +49,21 @@ enum Kind {
 ///
 /// A publisher's own lifetime (the header `e`, in seconds) beats the topic's; 0 means never. Each update of a record
 /// starts its lifetime anew. A record that expires is out of focus for subscribers, with the reason `expired`.
+///
+/// ```
+/// use amps_client::testing::{Clock, Expiration, Server, Topic};
+/// use std::time::Duration;
+///
+/// # fn main() -> amps_client::Result<()> {
+/// let clock = Clock::manual();
+/// let quotes = Topic::sow("quotes").key("/sym").expiration(Expiration::After(Duration::from_secs(60)));
+/// let server = Server::builder().topic(quotes).clock(clock.clone()).start()?;
+/// server.publish("quotes", r#"{"sym":"IBM"}"#)?;
+/// clock.advance(Duration::from_secs(60))?;
+/// assert!(server.sow_records("quotes").is_empty());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Expiration {
@@ -128,15 +143,15 @@ impl Topic {
         self
     }
 
-    /// Checks the configuration and makes it ready for use.
-    pub(crate) fn rule(&self) -> Result<Rule> {
+    /// Checks the configuration and makes it ready for use, with the server's separator of fields.
+    pub(crate) fn rule(&self, separator: u8) -> Result<Rule> {
         if self.name.is_empty() {
             return Err(Error::new(ErrorKind::Usage, "a topic needs a name"));
         }
         Ok(Rule {
             name: self.name.clone(),
             is_prefix: self.is_prefix,
-            payload_type: self.payload_type()?,
+            payload_type: self.payload_type()?.map(|kind| kind.with_separator(separator)),
             store: match self.kind {
                 Kind::Plain => Store::Plain,
                 Kind::Queue => Store::Queue,
@@ -214,10 +229,10 @@ mod tests {
     #[test]
     fn a_rule_covers_its_name_and_its_message_type() {
         let json = PayloadType::of("json").unwrap();
-        let rule = Topic::sow("orders").key("/id").message_type("json").rule().unwrap();
+        let rule = Topic::sow("orders").key("/id").message_type("json").rule(1).unwrap();
         assert!(rule.covers(json, "orders"));
         assert!(!rule.covers(PayloadType::Binary, "orders") && !rule.covers(json, "orders/1"));
-        let prefix = Topic::sow("sow/").for_prefix().rule().unwrap();
+        let prefix = Topic::sow("sow/").for_prefix().rule(1).unwrap();
         assert!(prefix.covers(PayloadType::Binary, "sow/x") && !prefix.covers(json, "so"));
     }
 
@@ -230,7 +245,7 @@ mod tests {
             (Topic::sow("a").message_type("binary").key("/id"), "no fields"),
         ];
         for (topic, named) in table {
-            let error = topic.rule().unwrap_err();
+            let error = topic.rule(1).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Usage);
             assert!(error.to_string().contains(named), "{error}");
         }

@@ -115,7 +115,7 @@ impl World {
     /// Closes a connection whose oldest frame has waited too long, or looks again when it would have (Z-1).
     pub(crate) fn check_age(&mut self, id: SessionId) {
         let Some(instance) = self.instances.get(id.instance) else { return };
-        let (Some(limit), Some(session)) = (instance.settings.bounds.age, instance.sessions.get(&id.number))
+        let (Some(limit), Some(session)) = (instance.settings.queue_age, instance.sessions.get(&id.number))
         else {
             return;
         };

@@ -7,7 +7,7 @@ use crate::testing::LOG;
 use crate::testing::frames::heartbeat as heartbeat_frame;
 use crate::testing::refusal::Refusal;
 use crate::testing::session::{Heartbeat, SessionId};
-use crate::testing::timers::Event;
+use crate::testing::timers::{Event, TimerId};
 use crate::testing::world::World;
 use crate::wire::Field;
 
@@ -76,7 +76,7 @@ impl World {
         }
     }
 
-    fn schedule_beat_limit(&mut self, id: SessionId, interval: Duration) -> crate::testing::timers::TimerId {
+    fn schedule_beat_limit(&mut self, id: SessionId, interval: Duration) -> TimerId {
         let factor = self.instance(id).map_or(2, |instance| instance.settings.heartbeat_factor);
         self.timers.schedule(self.now.plus(interval.saturating_mul(factor)), Event::BeatMissing(id))
     }

@@ -123,7 +123,7 @@ fn admit(command: &Command<'_>, claims: &Claims<'_>) -> Result<Logon, Refused> {
         client_name: claims.client_name.to_owned(),
         user_id,
         message_type,
-        payload_type,
+        payload_type: payload_type.with_separator(settings.separator),
         shows_user,
         since: command.hub.clock.time(),
     };

@@ -16,10 +16,11 @@ use super::LOG;
 use super::clock::Time;
 use super::connection::{Connection, Flow};
 use super::frames::{Ack, AckStatus};
-use super::hub::Hub;
+use super::hub::{Hub, Open, Turn};
 use super::options::Options;
 use super::refusal::Refusal;
 use super::session::{Identity, SessionId};
+use super::world::World;
 use crate::message::Message;
 use crate::wire::{AckType, CommandType, Field};
 
@@ -102,6 +103,17 @@ impl<'a> Command<'a> {
 
     pub(crate) fn options(&self) -> Result<Options, Refusal> {
         Options::parse(self.text(Field::Options))
+    }
+
+    /// Waits for the turn of this command, in which the answers to its questions are known.
+    ///
+    /// A session that was closed in the meantime has none: nothing of it takes effect any more.
+    pub(crate) fn turn(&self, questions: impl Fn(&World) -> Vec<Open>) -> Result<Turn<'a>, Refusal> {
+        let turn = self.hub.lock_entitled(questions);
+        match turn.session(self.session()) {
+            Some(_) => Ok(turn),
+            None => Err(Refusal::LogonRequired),
+        }
     }
 
     /// Sends an acknowledgement of this command if its type was asked for (K-1).

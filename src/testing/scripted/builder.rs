@@ -47,7 +47,7 @@ impl ScriptedPeerBuilder {
         mut self,
         script: impl FnOnce(ConnectionScript) -> ConnectionScript,
     ) -> ScriptedPeerBuilder {
-        self.scripts.listed.push(script(ConnectionScript::default()));
+        self.scripts.listed.push(Arc::new(script(ConnectionScript::default())));
         self
     }
 
@@ -57,7 +57,7 @@ impl ScriptedPeerBuilder {
         mut self,
         script: impl FnOnce(ConnectionScript) -> ConnectionScript,
     ) -> ScriptedPeerBuilder {
-        self.scripts.otherwise = Some(script(ConnectionScript::default()));
+        self.scripts.otherwise = Some(Arc::new(script(ConnectionScript::default())));
         self
     }
 
@@ -87,11 +87,18 @@ impl ScriptedPeerBuilder {
         shared.change(|state| {
             state.listening.wanted = true;
             state.listening.actual = true;
-            let scripts = self.scripts.listed.iter().chain(&self.scripts.otherwise);
-            let gates = scripts.flat_map(ConnectionScript::gates);
+            let gates = self.scripts.all().flat_map(ConnectionScript::gates);
             state.gates = gates.map(|name| (name.to_owned(), Default::default())).collect();
         });
-        let peer = ScriptedPeer { shared: shared.clone(), scripts: self.scripts.listed.len() };
+        let peer = ScriptedPeer {
+            shared: shared.clone(),
+            scripts: self.scripts.listed.len(),
+            longest_step: self
+                .scripts
+                .all()
+                .map(ConnectionScript::longest_timeout)
+                .fold(self.timeout, Duration::max),
+        };
         let acceptor = shared.clone();
         shared.spawn("peer-accept".to_owned(), move || accept(&acceptor, listener, &self.scripts))?;
         Ok(peer)

@@ -17,13 +17,17 @@ use crate::error::{Error, ErrorKind, Result};
 #[derive(Debug, Default)]
 pub(super) struct Scripts {
     /// That of the first connection, of the second and so on.
-    pub(super) listed: Vec<ConnectionScript>,
+    pub(super) listed: Vec<Arc<ConnectionScript>>,
     /// That of every further connection.
-    pub(super) otherwise: Option<ConnectionScript>,
+    pub(super) otherwise: Option<Arc<ConnectionScript>>,
 }
 
 impl Scripts {
-    fn of(&self, number: usize) -> Option<&ConnectionScript> {
+    pub(super) fn all(&self) -> impl Iterator<Item = &ConnectionScript> {
+        self.listed.iter().chain(&self.otherwise).map(Arc::as_ref)
+    }
+
+    fn of(&self, number: usize) -> Option<&Arc<ConnectionScript>> {
         self.listed.get(number - 1).or(self.otherwise.as_ref())
     }
 }

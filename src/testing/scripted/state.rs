@@ -40,6 +40,7 @@ pub(super) struct State {
     /// The first mismatch.
     pub(super) failure: Option<Error>,
     pub(super) running_scripts: usize,
+    pub(super) steps_done: usize,
     /// The test is done: idle steps end.
     pub(super) finishing: bool,
     /// Everything ends.

@@ -11,11 +11,17 @@
 //!
 //! The link also is the gate: while a logon or a repair holds it, everybody else waits here.
 
+mod flusher;
+mod sequenced;
+
+pub(crate) use sequenced::StoredFrames;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
+use self::sequenced::Sequences;
 use super::burst::{Burst, Verdict};
 use super::context::ThreadKey;
 use super::tap::Tap;
@@ -29,11 +35,6 @@ const ROOM: usize = 1 << 20;
 const KEPT: usize = 256 << 10;
 /// A writer that finds new frames behind it so often in a row leaves them to the flusher.
 const ROUNDS: u32 = 3;
-/// The flusher looks at the outbox so often during a burst.
-const TICK: Duration = Duration::from_micros(50);
-/// So many ticks without a frame end a burst.
-const IDLE_TICKS: u32 = 4;
-
 /// Who may send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Gate {
@@ -62,6 +63,10 @@ pub(crate) struct Sender {
 pub(crate) trait Outgoing {
     /// Appends the frame; may be called again after a failed write.
     fn encode(&mut self, buffer: &mut Vec<u8>) -> Result<()>;
+    /// False if the frame has become superfluous while the gate was closed. Called under the send lock.
+    fn is_wanted(&self) -> bool {
+        true
+    }
     /// The frame is queued on this connection. Called under the send lock, before a byte of it is written.
     fn queued(&mut self, version: u64);
     /// The write failed. True if nobody was told of the loss yet, so that the frame may be sent again.
@@ -97,6 +102,8 @@ pub(crate) struct Link {
     /// A caller that finds more than this waiting behind a write waits too.
     room: usize,
     outbox_limit: usize,
+    /// Where frames come from that were stored and not sent yet.
+    stored_frames: Option<Box<dyn StoredFrames>>,
 }
 
 #[derive(Debug)]
@@ -119,6 +126,7 @@ struct State {
     writes: u64,
     flusher: Option<Worker>,
     stop_flusher: bool,
+    sequences: Sequences,
 }
 
 /// How much a writer may do.
@@ -133,7 +141,11 @@ enum Effort {
 type Guard<'a> = MutexGuard<'a, State>;
 
 impl Link {
-    pub(crate) fn new(client_name: &str, outbox_limit: usize) -> Link {
+    pub(crate) fn new(
+        client_name: &str,
+        outbox_limit: usize,
+        stored_frames: Option<Box<dyn StoredFrames>>,
+    ) -> Link {
         let state = State {
             gate: Gate::Down,
             version: 0,
@@ -148,6 +160,7 @@ impl Link {
             writes: 0,
             flusher: None,
             stop_flusher: false,
+            sequences: Sequences::default(),
         };
         Link {
             state: Mutex::new(state),
@@ -157,6 +170,7 @@ impl Link {
             flusher_name: format!("amps-tx-{client_name}"),
             room: ROOM.min(outbox_limit),
             outbox_limit,
+            stored_frames,
         }
     }
 
@@ -209,6 +223,9 @@ impl Link {
                     return Err(Refusal::Busy);
                 }
             }
+            if !outgoing.is_wanted() {
+                return Err(Refusal::Busy);
+            }
             outgoing.encode(&mut state.front).map_err(Refusal::Frame)?;
             outgoing.queued(state.version);
             state.flush = true;
@@ -232,10 +249,10 @@ impl Link {
             return;
         }
         state.flush = true;
-        if !state.writing {
-            if let Err(transport) = self.write(state, Effort::Nonblocking) {
-                transport.shutdown();
-            }
+        if !state.writing
+            && let Err(transport) = self.write(state, Effort::Nonblocking)
+        {
+            transport.shutdown();
         }
     }
 
@@ -268,22 +285,23 @@ impl Link {
     }
 
     /// The holder opens the gate to everybody; frames queued meanwhile go out first. False if there is no connection any
-    /// more, which is the end of everybody's hope.
+    /// more: the gate stays as it is.
     pub(crate) fn open(self: &Arc<Self>, holder: ThreadKey) -> bool {
-        let mut state = self.state.lock();
+        let state = self.state.lock();
         if state.gate != Gate::Held(holder) || state.transport.is_none() {
-            drop(state);
-            self.down(holder);
             return false;
         }
+        // What was stored meanwhile goes first, and nothing can slip in between it and the opening.
+        let Some(mut state) = self.catch_up(state) else { return false };
         state.gate = Gate::Open;
         self.changed.notify_all();
         let deferred = std::mem::take(&mut state.deferred);
         state.front.extend_from_slice(&deferred);
-        if !state.front.is_empty() && !state.writing {
-            if let Err(transport) = self.write(state, Effort::Nonblocking) {
-                transport.shutdown();
-            }
+        if !state.front.is_empty()
+            && !state.writing
+            && let Err(transport) = self.write(state, Effort::Nonblocking)
+        {
+            transport.shutdown();
         }
         true
     }
@@ -380,19 +398,6 @@ impl Link {
         self.state.lock().version
     }
 
-    /// Ends the flusher, if it ever started, and waits for it for at most `limit`.
-    pub(crate) fn stop_flusher(&self, limit: Option<Duration>) {
-        let flusher = {
-            let mut state = self.state.lock();
-            state.stop_flusher = true;
-            self.work.notify_all();
-            state.flusher.take()
-        };
-        if let Some(flusher) = flusher {
-            flusher.wait(limit);
-        }
-    }
-
     /// Waits until the sender may send, or says why it may not.
     #[cold]
     fn admit<'a>(&self, mut state: Guard<'a>, sender: &Sender) -> Result<(Guard<'a>, Place), Refusal> {
@@ -464,13 +469,16 @@ impl Link {
             });
             if state.version != version || state.transport.is_none() {
                 // The connection went away meanwhile, and whoever took it away reset the outbox.
-                return outcome.map(drop).map_err(|_| transport);
+                return outcome.map(drop).map_err(|_| {
+                    note_dropped(buffer.len());
+                    transport
+                });
             }
             state.writing = false;
             match outcome {
                 Ok(written) => state.put_back(buffer, written),
                 Err(_) => {
-                    state.fail();
+                    state.fail(buffer.len());
                     return Err(transport);
                 }
             }
@@ -493,59 +501,6 @@ impl Link {
             }
         }
         Ok(())
-    }
-
-    /// Starts the flusher if it does not run yet, and wakes it.
-    fn wake_flusher(self: &Arc<Self>, state: &mut State) {
-        if state.flusher.is_none() {
-            state.stop_flusher = false;
-            let link = Arc::clone(self);
-            match Worker::spawn(self.flusher_name.clone(), move || link.run_flusher()) {
-                Ok(worker) => state.flusher = Some(worker),
-                // Without a thread to come back for them, frames must not be held.
-                Err(error) => {
-                    log::warn!(target: "amps::net", "cannot start {}: {error}", self.flusher_name);
-                    state.burst.end();
-                }
-            }
-        }
-        self.work.notify_one();
-    }
-
-    /// The flusher: writes what the callers of a burst left behind. Parked while there is no burst.
-    fn run_flusher(self: &Arc<Self>) {
-        let mut idle = 0;
-        loop {
-            let mut state = self.state.lock();
-            while !state.stop_flusher && !state.wants_flusher() && !state.burst.is_active() {
-                idle = 0;
-                self.work.wait(&mut state);
-            }
-            if state.stop_flusher {
-                return;
-            }
-            if !state.wants_flusher() {
-                let seen = state.writes;
-                self.work.wait_for(&mut state, TICK);
-                if !state.wants_flusher() {
-                    if state.writing || state.writes != seen {
-                        idle = 0;
-                        continue;
-                    }
-                    if state.front.is_empty() {
-                        idle += 1;
-                        if idle >= IDLE_TICKS {
-                            state.burst.end();
-                        }
-                        continue;
-                    }
-                }
-            }
-            idle = 0;
-            if let Err(transport) = self.write(state, Effort::Blocking) {
-                transport.shutdown();
-            }
-        }
     }
 }
 
@@ -571,7 +526,11 @@ pub(crate) struct Hold {
 impl Hold {
     /// Opens the gate again, if it was open before. False if the connection was lost meanwhile.
     pub(crate) fn release(self, link: &Arc<Link>) -> bool {
-        !self.taken || link.open(self.by)
+        let open = !self.taken || link.open(self.by);
+        if !open {
+            link.down(self.by);
+        }
+        open
     }
 }
 
@@ -597,18 +556,16 @@ impl Effort {
     }
 }
 
-impl State {
-    /// Somebody waits for what is queued, and nobody is writing it.
-    fn wants_flusher(&self) -> bool {
-        self.flush && !self.writing && !self.front.is_empty()
+impl std::fmt::Debug for dyn StoredFrames {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("StoredFrames")
     }
+}
 
+impl State {
     /// Forgets everything that concerns one connection.
     fn reset(&mut self) {
-        let dropped = self.front.len() + self.deferred.len();
-        if dropped > 0 {
-            log::warn!(target: "amps::net", "{dropped} bytes were still queued when the connection went away");
-        }
+        note_dropped(self.front.len() + self.deferred.len());
         self.transport = None;
         self.front.clear();
         self.shown = 0;
@@ -616,10 +573,12 @@ impl State {
         self.writing = false;
         self.flush = false;
         self.burst = Burst::default();
+        self.sequences.reset();
     }
 
-    /// A write failed: nothing more leaves over this connection.
-    fn fail(&mut self) {
+    /// A write of so many bytes failed: nothing more leaves over this connection.
+    fn fail(&mut self, unwritten: usize) {
+        note_dropped(unwritten + self.front.len());
         if self.gate == Gate::Open {
             self.gate = Gate::Lost;
         }
@@ -640,3 +599,13 @@ impl State {
         self.back = if buffer.capacity() > KEPT { Vec::new() } else { buffer };
     }
 }
+
+/// Frames that nobody keeps are gone with their connection. How much of a failed write has left is not known.
+fn note_dropped(bytes: usize) {
+    if bytes > 0 {
+        log::warn!(target: "amps::net", "up to {bytes} bytes were still queued when the connection went away");
+    }
+}
+
+#[cfg(test)]
+mod tests;
