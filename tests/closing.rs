@@ -146,7 +146,7 @@ fn publish_until_stuck(client: Client) -> mpsc::Receiver<Client> {
         // Inside a listener a publish does not wait: what cannot be written is queued.
         if state == ConnectionState::HeartbeatInitiated {
             let (client, payload) = (weak.upgrade().unwrap(), vec![b'x'; 64 << 10]);
-            (0..500).for_each(|_| drop(client.publish("t", &payload).unwrap()));
+            (0..500).for_each(|_| _ = client.publish("t", &payload).unwrap());
         }
     });
     std::thread::spawn(move || {
@@ -228,7 +228,7 @@ fn connecting_and_closing_two_hundred_times_leaves_nothing_behind() {
         client.connect(&server.uri("json")).unwrap();
         client.logon_with(&in_time()).unwrap();
         drop(client.subscribe("t", "").unwrap());
-        (0..100).for_each(|_| drop(client.publish("t", "x").unwrap()));
+        (0..100).for_each(|_| _ = client.publish("t", "x").unwrap());
         client.close();
     };
     (0..10).for_each(|_| round());

@@ -51,7 +51,7 @@ impl Probe {
     fn look(&self) {
         // Without a client there is nothing to be held.
         let free = self.client.upgrade().is_none_or(|client| is_free(&client));
-        drop(self.outcome.send(free).ok());
+        _ = self.outcome.send(free).ok();
     }
 }
 
@@ -182,7 +182,8 @@ fn no_lock_is_held_while_a_replaced_callback_is_dropped() {
 
 #[test]
 fn no_lock_is_held_while_a_handler_whose_route_ends_is_dropped() {
-    let ends: [(&str, fn(&Scene)); 6] = [
+    type End = fn(&Scene);
+    let ends: [(&str, End); 6] = [
         ("unsubscribe", |scene| scene.client.unsubscribe("s").unwrap()),
         ("unsubscribe_all", |scene| scene.client.unsubscribe_all().unwrap()),
         ("close", |scene| scene.client.close()),

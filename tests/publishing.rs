@@ -43,7 +43,7 @@ fn a_lone_publish_is_written_before_the_call_returns() {
 fn the_last_frames_of_a_burst_leave_without_a_further_call() {
     let scene = Scene::logged_on("c");
     for round in 1..=20 {
-        (0..1000).for_each(|n: u32| drop(scene.client.publish("t", n.to_string()).unwrap()));
+        (0..1000).for_each(|n: u32| _ = scene.client.publish("t", n.to_string()).unwrap());
         scene.peer.wait_for_frames(round * 1000, "publish", SOON).unwrap();
     }
 }
@@ -251,7 +251,8 @@ fn publishes_carry_what_they_are_given_and_nothing_else() {
     let scene = Scene::logged_on("c");
     let options =
         PublishOptions::new().expiration(Duration::from_millis(1500)).correlation_id("YWJj").sow_key("k-1");
-    let table: [(&str, &dyn Fn(&Client) -> amps_client::Result<u64>); 6] = [
+    type Publish<'a> = &'a dyn Fn(&Client) -> amps_client::Result<u64>;
+    let table: [(&str, Publish<'_>); 6] = [
         (r#"{"c":"p","t":"t"}data"#, &|c| c.publish("t", "data")),
         (r#"{"c":"p","t":"t"}"#, &|c| c.publish("t", "")),
         (r#"{"c":"p","t":"a\"b"}data"#, &|c| c.publish("a\"b", b"data")),

@@ -26,6 +26,7 @@ use Expected::{Refused, Works};
 type Call = fn(&Client) -> Result<()>;
 
 /// Every public method of the client, but for `builder`.
+#[allow(clippy::unit_arg, reason = "the table takes whatever a method returns")]
 fn methods() -> Vec<(&'static str, Expected, Call)> {
     fn ok<T>(_: T) -> Result<()> {
         Ok(())
@@ -45,9 +46,12 @@ fn methods() -> Vec<(&'static str, Expected, Call)> {
         ("name_hash_value", Works, |c| ok(c.name_hash_value())),
         ("connection_name", Works, |c| ok(c.connection_name())),
         ("raw_socket", Works, |c| ok(c.raw_socket())),
+        ("publish_store", Works, |c| ok(c.publish_store().is_none())),
+        ("resume_point", Works, |c| ok(c.resume_point(&Command::subscribe("t")))),
         ("set_exception_listener", Works, |c| ok(c.set_exception_listener(|_: &UnhandledError| {}))),
         ("set_disconnect_handler", Works, |c| ok(c.set_disconnect_handler(|_: &Client, _: &Error| {}))),
         ("set_last_chance_handler", Works, |c| ok(c.set_last_chance_handler(ignore))),
+        ("set_failed_write_handler", Works, |c| ok(c.set_failed_write_handler(|_: &Message, _: &str| {}))),
         ("set_duplicate_handler", Works, |c| ok(c.set_duplicate_handler(ignore))),
         ("set_global_handler", Works, |c| ok(c.set_global_handler(GlobalKind::Ack, ignore))),
         ("remove_connection_state_listener", Works, |c| {
@@ -75,6 +79,10 @@ fn methods() -> Vec<(&'static str, Expected, Call)> {
         ("execute", Works, |c| c.execute(Command::publish("t").data("x")).map(drop)),
         ("execute_async", Refused, |c| c.execute_async(Command::subscribe("t"), ignore).map(drop)),
         ("execute_async", Refused, |c| c.execute_async(Command::publish("t"), ignore).map(drop)),
+        ("execute_async_no_resubscribe", Refused, |c| {
+            c.execute_async_no_resubscribe(Command::subscribe("t"), ignore).map(drop)
+        }),
+        ("place_again", Refused, |c| c.place_again(None, Command::subscribe("t").sub_id("s"), AckType::NONE)),
         ("send", Works, |c| c.send(&Command::publish("t").data("x"))),
         ("publish", Works, |c| c.publish("t", "x").map(drop)),
         ("publish_with", Works, |c| c.publish_with("t", "x", &PublishOptions::new()).map(drop)),
@@ -283,7 +291,7 @@ fn a_stream_is_not_waited_for_on_the_receive_thread() {
         scene.accepted("subscribe", |client| client.execute(Command::subscribe("t").sub_id("stream")));
     let (sender, outcomes) = mpsc::channel();
     scene.subscribe_with("s", move |_: &Message| {
-        let mut tell = |outcome: Option<Result<Message>>| {
+        let tell = |outcome: Option<Result<Message>>| {
             sender.send(outcome.map(|m| m.map(|m| m.data().to_vec()).map_err(|e| e.kind()))).unwrap();
         };
         tell(stream.try_next());
@@ -376,7 +384,7 @@ fn handlers_of_one_client_never_overlap_even_when_it_connects_again() {
     let second = scene.begin(move |client| {
         client.connect(&uri)?;
         client.logon_with(&in_time())?;
-        client.subscribe_async("t", "", move |_: &Message| drop(sender.send("second").ok()))
+        client.subscribe_async("t", "", move |_: &Message| _ = sender.send("second").ok())
     });
     assert_eq!(story.recv_timeout(SOON), Ok("first begins"));
     assert!(story.recv_timeout(A_WHILE).is_err(), "nothing else is called while it runs");

@@ -380,7 +380,7 @@ mod tests {
         let registry = Registry::default();
         let calls = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&calls);
-        let one = Arc::new(move |_: ConnectionState| drop(count.fetch_add(1, Ordering::Relaxed)));
+        let one = Arc::new(move |_: ConnectionState| _ = count.fetch_add(1, Ordering::Relaxed));
         let first = registry.add_state_listener(Arc::new(Arc::clone(&one)));
         let second = registry.add_state_listener(Arc::new(one));
         assert_eq!(first, second);
@@ -400,7 +400,7 @@ mod tests {
         })));
         registry.add_state_listener(Arc::new(|_| panic!("listener one")));
         let counter = Arc::clone(&count);
-        registry.add_state_listener(Arc::new(move |_| drop(counter.fetch_add(1, Ordering::Relaxed))));
+        registry.add_state_listener(Arc::new(move |_| _ = counter.fetch_add(1, Ordering::Relaxed)));
         registry.announce(1, ConnectionState::Connected, None, || true);
         registry.announce(1, ConnectionState::Disconnected, None, || true);
         assert_eq!(count.load(Ordering::Relaxed), 2);

@@ -60,7 +60,7 @@ mod tests {
     #[test]
     fn waiting_ends_with_the_thread_or_with_the_limit() {
         let (release, held) = bounded::<()>(0);
-        let worker = Worker::spawn("held".to_owned(), move || drop(held.recv())).unwrap();
+        let worker = Worker::spawn("held".to_owned(), move || _ = held.recv()).unwrap();
         let start = Instant::now();
         worker.wait(Some(Duration::from_millis(20)));
         assert!(start.elapsed() >= Duration::from_millis(20) && !worker.has_ended());

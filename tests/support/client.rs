@@ -213,7 +213,7 @@ pub(crate) struct Inbox {
 pub(crate) fn inbox() -> (impl MessageHandler + 'static, Inbox) {
     let (sender, messages) = mpsc::channel();
     // The test may have stopped looking.
-    (move |message: &Message| drop(sender.send(message.clone()).ok()), Inbox { messages })
+    (move |message: &Message| _ = sender.send(message.clone()), Inbox { messages })
 }
 
 impl Inbox {
