@@ -156,7 +156,8 @@ impl Command {
         Command::of_type(CommandType::Unsubscribe).sub_id(sub_id)
     }
 
-    /// Asks to be told when everything sent before is done.
+    /// Asks to be told when everything sent before is done. Usually [`publish_flush`](crate::Client::publish_flush) is what you
+    /// want.
     pub fn flush() -> Command {
         Command::of_type(CommandType::Flush)
     }
@@ -332,9 +333,10 @@ impl Command {
         self.acks
     }
 
-    /// How long executing the command may take in all. Default: no limit.
+    /// How long executing the command may take in all, an outage that is waited out included. Default: no limit.
     ///
-    /// An answer queues behind data that is already on its way: allow for it.
+    /// An answer queues behind data that is already on its way: allow for it. A write that blocks because the server does not
+    /// read is not bounded by it.
     #[must_use]
     pub fn timeout(mut self, limit: Duration) -> Command {
         self.timeout = Some(limit);

@@ -97,7 +97,8 @@ impl ClientBuilder {
     }
 
     /// How many bytes of frames published on the receive thread, where nothing may wait, are queued for the writer before
-    /// `publish` fails there. Default: 64 MiB.
+    /// `publish` fails there with `Connection`, "outbox full". Default: 64 MiB. While the connection is up, less than 1 MiB
+    /// counts as 1 MiB.
     pub fn outbox_limit(mut self, bytes: usize) -> ClientBuilder {
         self.config.outbox_limit = bytes;
         self

@@ -26,7 +26,7 @@ use super::{ClientHandle, Config};
 use crate::callbacks::{ConnectionState, Origin, UnhandledError};
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::PublishStore;
-use crate::stream::Depth;
+use crate::stream::{Depth, End};
 
 /// The shared state of one client.
 #[derive(Debug)]
@@ -228,6 +228,15 @@ impl Core {
         }
     }
 
+    /// No connection will follow: everything ends, and a stream that has ended is not placed again.
+    pub(crate) fn end_everything(&self, end: &End) {
+        for id in self.routes.end_all(end) {
+            if let Some(manager) = &self.config.subscription_manager {
+                manager.unsubscribe(&id);
+            }
+        }
+    }
+
     /// Drops a connection whose logon failed or that is given up: not a loss, so nobody is asked to repair it.
     /// Announces `Disconnected` if it was connected.
     pub(crate) fn abandon(&self, cause: &Error) {
@@ -261,6 +270,7 @@ impl Core {
         {
             let mut session = self.session.lock();
             session.closing = true;
+            session.closed = true;
             session.cancel_repair();
         }
         if !hangs {
@@ -276,7 +286,7 @@ impl Core {
         for waiter in waiters {
             waiter.fulfil(Err(cause.clone()));
         }
-        self.routes.end_all();
+        self.end_everything(&End::Complete);
         self.link.stop_flusher(if hangs { Some(Duration::ZERO) } else { limit });
         if !hangs {
             self.wait_for_threads(limit);
@@ -303,6 +313,11 @@ impl Core {
 
     pub(crate) fn is_connected(&self) -> bool {
         self.session.lock().phase != Phase::Disconnected
+    }
+
+    /// Waits, unless the client is closed meanwhile, which ends the wait at once. False if it is being closed.
+    pub(crate) fn sleep_unless_closed(&self, time: Duration) -> bool {
+        self.threads.sleep_unless_closed(time)
     }
 }
 
@@ -334,6 +349,8 @@ impl Threads {
         let mut closing = self.closing.lock();
         if !*closing {
             *closing = true;
+            // Whoever sleeps until then wakes up.
+            self.closed.notify_all();
             return true;
         }
         while wait && *closing {
@@ -347,6 +364,13 @@ impl Threads {
             }
         }
         false
+    }
+
+    fn sleep_unless_closed(&self, time: Duration) -> bool {
+        let Some(deadline) = Instant::now().checked_add(time) else { return true };
+        let mut closing = self.closing.lock();
+        while !*closing && !self.closed.wait_until(&mut closing, deadline).timed_out() {}
+        !*closing
     }
 
     fn end_close(&self) {

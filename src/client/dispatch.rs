@@ -9,7 +9,6 @@ use std::sync::Arc;
 use super::core::Core;
 use super::receiver::Clockwork;
 use super::registry::{Failure, Global, HandlerCell, contain};
-use super::routes::RouteKind;
 use super::sinks::Sink;
 use super::writes;
 use crate::callbacks::{MessageHandler, Origin};
@@ -213,7 +212,7 @@ impl Dispatcher {
         let count = behind.iter().take_while(|entry| entry.is_record()).count();
         let end = index + 1 + count;
         // Rows of a query that was cancelled are normal, and nobody's.
-        let Some((sink, ..)) = message.query_id().and_then(|id| self.core.routes.query(id)) else {
+        let Some(sink) = message.query_id().and_then(|id| self.core.routes.sink(id)) else {
             return end;
         };
         match sink {
@@ -253,14 +252,12 @@ impl Dispatcher {
 
     fn group(&mut self, message: &Message, index: Index, clockwork: &mut Clockwork) -> Index {
         let Some(id) = message.query_id() else { return index + 1 };
-        let Some((sink, kind, acks)) = self.core.routes.query(id) else { return index + 1 };
+        let Some(sink) = self.core.routes.sink(id) else { return index + 1 };
         self.one(&sink, message, index, clockwork);
-        if message.command() == CommandType::GroupEnd {
-            let ended = self.core.routes.group_end(id);
-            let complete = kind == RouteKind::Query && !acks.intersects(AckType::COMPLETED | AckType::STATS);
-            if ended.is_some() || complete {
-                self.end(&sink, message.block(), clockwork);
-            }
+        if message.command() == CommandType::GroupEnd
+            && let Some(done) = self.core.routes.group_end(id)
+        {
+            self.end(&done, message.block(), clockwork);
         }
         index + 1
     }
@@ -268,10 +265,12 @@ impl Dispatcher {
     fn acknowledgement(&mut self, message: &Message, index: Index, clockwork: &mut Clockwork) -> Index {
         let ack = message.ack_type();
         let refused = message.status() != Status::Success;
-        let ids = [message.command_id(), message.query_id(), message.text(Field::SubId)];
+        let command = message.command_id();
+        let ids = [command, message.query_id(), message.text(Field::SubId)];
+        // Whoever waits for the acknowledgement may look for what came before it.
+        self.hand_over(message.block(), clockwork);
         let mut taken = self.complete(message, ack, refused);
         if ack.intersects(AckType::PERSISTED) {
-            self.hand_over(message.block(), clockwork);
             taken |= writes::persisted(&self.core, message);
         }
         if let Some(handler) = self.core.registry.global(Global::Ack) {
@@ -279,7 +278,7 @@ impl Dispatcher {
             taken = true;
         }
         let delivery =
-            ids.into_iter().flatten().find_map(|id| self.core.routes.acknowledge(id, ack, refused));
+            ids.into_iter().flatten().find_map(|id| self.core.routes.acknowledge(id, command, ack, refused));
         if let Some(delivery) = delivery {
             taken |= delivery.expected;
             if let Some(sink) = &delivery.sink {

@@ -56,6 +56,11 @@ impl Logon {
         self
     }
 
+    pub(crate) fn shared_authenticator(mut self, authenticator: Arc<dyn Authenticator>) -> Logon {
+        self.authenticator = authenticator;
+        self
+    }
+
     /// The logon options: text, or [`LogonOptions`](crate::LogonOptions). Default: none, or `pretty` if the connection
     /// string has it.
     #[must_use]

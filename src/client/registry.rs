@@ -53,6 +53,18 @@ impl Global {
 }
 
 /// Identifies a connection-state listener, for its removal.
+///
+/// ```
+/// use amps_client::{Client, ConnectionState};
+///
+/// # fn main() -> amps_client::Result<()> {
+/// let client = Client::builder("watched").build()?;
+/// let id = client.add_connection_state_listener(|state: ConnectionState| println!("{state}"));
+/// assert!(client.remove_connection_state_listener(id));
+/// assert!(!client.remove_connection_state_listener(id));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ListenerId(u64);
 

@@ -44,10 +44,14 @@ pub(crate) struct Session {
     pub(crate) user: String,
     /// A `close` is under way: whatever tries to connect gives up.
     pub(crate) closing: bool,
+    /// The application has closed the client and not connected it again.
+    pub(crate) closed: bool,
     /// A thread is connecting.
     pub(crate) connecting: bool,
     /// The repair of a lost connection that is under way.
     repair: Option<Repair>,
+    /// Why the last connection was lost, if it was lost in the hands of a thread that worked on it.
+    lost: Option<Error>,
     /// Why the connection was lost that could not be repaired. A later command may have the handler try again.
     broken: Option<Error>,
     /// The last state that was announced.
@@ -68,6 +72,16 @@ pub(crate) enum Repaired {
     Connected,
     Failed,
     Cancelled,
+}
+
+/// Whether a thread may see to a first connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Outage {
+    Mine,
+    InOtherHands,
+    /// There is a connection.
+    Over,
+    Closing,
 }
 
 /// Whether a thread that finds no connection may have it repaired once more.
@@ -98,6 +112,41 @@ impl Session {
     pub(crate) fn connect(&mut self) {
         self.phase = Phase::Connected;
         self.broken = None;
+        self.closed = false;
+        self.lost = None;
+    }
+
+    /// The connection was lost while this or another thread was at work on it.
+    pub(crate) fn lose(&mut self, cause: &Error) -> bool {
+        self.lost = Some(cause.clone());
+        self.disconnect()
+    }
+
+    /// The connection that a repair has made was lost before everybody could use it: the repair goes on, because of this.
+    pub(crate) fn repair_again(&mut self, by: ThreadKey) -> Option<Error> {
+        if self.closing || self.is_connected() {
+            return None;
+        }
+        let cause = self.lost.take()?;
+        self.begin_repair(by);
+        Some(cause)
+    }
+
+    /// The application wants a connection, and this thread sees to it as if one had been lost.
+    pub(crate) fn begin_outage(&mut self, by: ThreadKey) -> Outage {
+        if self.closing {
+            return Outage::Closing;
+        }
+        if self.is_connected() {
+            return Outage::Over;
+        }
+        if self.connecting || self.repair.as_ref().is_some_and(|repair| !repair.cancelled) {
+            return Outage::InOtherHands;
+        }
+        self.broken = None;
+        self.closed = false;
+        self.repair = Some(Repair { by, cancelled: false });
+        Outage::Mine
     }
 
     /// The connection is gone, and this thread repairs it.

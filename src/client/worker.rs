@@ -32,10 +32,10 @@ impl Worker {
         if self.handle.thread().id() == thread::current().id() {
             return Some(self);
         }
-        if let Some(limit) = limit {
-            if let Err(RecvTimeoutError::Timeout) = self.ended.recv_timeout(limit) {
-                return Some(self);
-            }
+        if let Some(limit) = limit
+            && let Err(RecvTimeoutError::Timeout) = self.ended.recv_timeout(limit)
+        {
+            return Some(self);
         }
         // The body contains every panic of user code, so there is no failure to pass on.
         let _ = self.handle.join();

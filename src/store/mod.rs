@@ -5,11 +5,14 @@
 //! it has already.
 
 mod entry;
+mod number;
 mod publish;
+mod sequence;
 
 use std::time::Duration;
 
 pub use entry::{Selector, StoreEntry};
+pub use publish::MemoryPublishStore;
 
 use crate::error::{Error, Result};
 
@@ -64,7 +67,8 @@ pub trait PublishStore: Send + Sync {
     /// The lowest number that is kept.
     fn lowest_unpersisted(&self) -> Option<u64>;
 
-    /// The highest number that was discarded; 0 if nothing ever was.
+    /// The highest number that was discarded; 0 if nothing ever was. After a [discard](PublishStore::discard_up_to) up to 0
+    /// it is at least the number before the first.
     fn last_persisted(&self) -> u64;
 
     /// Waits until everything that is kept now is discarded, for at most `limit`. Returns at once if nothing is kept; what

@@ -11,6 +11,21 @@ use crate::wire::grammar::pairs::pairs;
 use crate::wire::{AckType, Field};
 
 /// One frame that a [`Server`](super::Server) received or sent.
+///
+/// ```
+/// use amps_client::Client;
+/// use amps_client::testing::{Direction, Server};
+///
+/// # fn main() -> amps_client::Result<()> {
+/// let server = Server::builder().start()?;
+/// let client = Client::builder("desk").build()?;
+/// client.connect(&server.uri("json"))?;
+/// client.logon()?;
+/// let commands: Vec<_> = server.frames().iter().map(|s| (s.direction, s.frame.command().to_owned())).collect();
+/// assert_eq!(commands, [(Direction::In, "logon".to_owned()), (Direction::Out, "ack".to_owned())]);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct SeenFrame {
@@ -26,7 +41,7 @@ pub struct SeenFrame {
     pub frame: Frame,
 }
 
-/// Which way a frame went, as the server sees it.
+/// Which way a frame went, as the server sees it; see [`SeenFrame`] for an example.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Direction {
     /// From a client.
@@ -36,6 +51,22 @@ pub enum Direction {
 }
 
 /// How much went over the connections of a [`Server`](super::Server) since it was first started.
+///
+/// ```
+/// use amps_client::testing::Server;
+/// use amps_client::{AckType, Client};
+///
+/// # fn main() -> amps_client::Result<()> {
+/// let server = Server::quick()?;
+/// let client = Client::builder("desk").build()?;
+/// client.connect(&server.uri("json"))?;
+/// client.logon()?;
+/// let counters = server.counters();
+/// assert_eq!((counters.connections, counters.frames_in), (1, 1));
+/// assert_eq!(counters.acks(AckType::PROCESSED), 1);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct Counters {

@@ -83,7 +83,8 @@ impl Scene {
         self.connection.send(&publication(id), data).expect("the client reads");
     }
 
-    /// Returns when everything sent to the client so far has been delivered, and everything it sent has arrived.
+    /// Returns when everything sent to the client so far has been delivered, and everything it had sent has arrived; what
+    /// it sent in answer to the former is on its way.
     pub(crate) fn settle(&self) {
         settle(&self.client, &self.connection);
     }

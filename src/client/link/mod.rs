@@ -246,10 +246,10 @@ impl Link {
             return;
         }
         state.flush = true;
-        if !state.writing {
-            if let Err(transport) = self.write(state, Effort::Nonblocking) {
-                transport.shutdown();
-            }
+        if !state.writing
+            && let Err(transport) = self.write(state, Effort::Nonblocking)
+        {
+            transport.shutdown();
         }
     }
 
@@ -282,27 +282,23 @@ impl Link {
     }
 
     /// The holder opens the gate to everybody; frames queued meanwhile go out first. False if there is no connection any
-    /// more, which is the end of everybody's hope.
+    /// more: the gate stays as it is.
     pub(crate) fn open(self: &Arc<Self>, holder: ThreadKey) -> bool {
         let state = self.state.lock();
         if state.gate != Gate::Held(holder) || state.transport.is_none() {
-            drop(state);
-            self.down(holder);
             return false;
         }
         // What was stored meanwhile goes first, and nothing can slip in between it and the opening.
-        let Some(mut state) = self.catch_up(state) else {
-            self.down(holder);
-            return false;
-        };
+        let Some(mut state) = self.catch_up(state) else { return false };
         state.gate = Gate::Open;
         self.changed.notify_all();
         let deferred = std::mem::take(&mut state.deferred);
         state.front.extend_from_slice(&deferred);
-        if !state.front.is_empty() && !state.writing {
-            if let Err(transport) = self.write(state, Effort::Nonblocking) {
-                transport.shutdown();
-            }
+        if !state.front.is_empty()
+            && !state.writing
+            && let Err(transport) = self.write(state, Effort::Nonblocking)
+        {
+            transport.shutdown();
         }
         true
     }
@@ -524,7 +520,11 @@ pub(crate) struct Hold {
 impl Hold {
     /// Opens the gate again, if it was open before. False if the connection was lost meanwhile.
     pub(crate) fn release(self, link: &Arc<Link>) -> bool {
-        !self.taken || link.open(self.by)
+        let open = !self.taken || link.open(self.by);
+        if !open {
+            link.down(self.by);
+        }
+        open
     }
 }
 
