@@ -110,17 +110,17 @@ fn closing(line: &Value) -> Value {
 fn repair_by(watched: &Watched, handler: Option<&str>) -> Result<(), String> {
     let uri = watched.uri(0);
     let client = &watched.client;
-    match handler {
-        None | Some("none") => {}
+    let set = match handler {
+        None | Some("none") => Ok(()),
         Some("reconnect") => client.set_disconnect_handler(move |client: &Client, _: &Error| {
             client.connect(&uri)?;
             client.logon()
         }),
         Some("reconnect_without_logon") => {
-            client.set_disconnect_handler(move |client: &Client, _: &Error| client.connect(&uri));
+            client.set_disconnect_handler(move |client: &Client, _: &Error| client.connect(&uri))
         }
         Some("gives_up") => client.set_disconnect_handler(|_: &Client, _: &Error| {}),
         Some(other) => return Err(format!("an unknown disconnect handler `{other}`")),
-    }
-    Ok(())
+    };
+    set.map_err(|error| error.to_string())
 }
