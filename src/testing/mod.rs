@@ -51,6 +51,8 @@ mod conflation;
 mod connection;
 mod crew;
 mod delivery;
+mod door;
+mod endpoint;
 mod entitlement;
 mod filter;
 mod frame;
@@ -78,7 +80,6 @@ mod socket;
 mod sow;
 mod state;
 mod subscriptions;
-#[cfg(unix)]
 mod temp_dir;
 mod timers;
 mod topic;

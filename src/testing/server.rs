@@ -143,7 +143,7 @@ impl Server {
     pub fn stop(&self) {
         let mut life = self.life.lock();
         if std::mem::take(&mut life.is_running) {
-            self.ports.iter().for_each(Port::close);
+            self.ports.iter().for_each(Port::end);
             self.crew.dismiss();
             self.stop_timer(&mut life);
             self.ports.iter().for_each(Port::clean_up);
