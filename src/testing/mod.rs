@@ -94,7 +94,7 @@ pub use entitlement::{Access, Action, Entitled, Entitlement};
 pub use frame::Frame;
 pub use inspect::{SessionInfo, SowRecord, SubscriptionInfo};
 pub use listener::Listener;
-pub use recorder::{Counters, Direction, SeenFrame};
+pub use recorder::{Counters, SeenFrame};
 pub use scripted::{
     ConnectionScript, Expectation, LogonAck, PeerConnection, ReceivedFrame, ScriptedPeer, ScriptedPeerBuilder,
 };
