@@ -54,6 +54,7 @@ mod delivery;
 mod door;
 mod endpoint;
 mod entitlement;
+mod expectation;
 mod filter;
 mod frame;
 mod frames;
@@ -91,12 +92,13 @@ pub use auth::{Auth, LogonAnswer, LogonAttempt, UserTable};
 pub use builder::ServerBuilder;
 pub use clock::Clock;
 pub use entitlement::{Access, Action, Entitled, Entitlement};
+pub use expectation::Expectation;
 pub use frame::Frame;
 pub use inspect::{SessionInfo, SowRecord, SubscriptionInfo};
 pub use listener::Listener;
 pub use recorder::{Counters, SeenFrame};
 pub use scripted::{
-    ConnectionScript, Expectation, LogonAck, PeerConnection, ReceivedFrame, ScriptedPeer, ScriptedPeerBuilder,
+    ConnectionScript, LogonAck, PeerConnection, ReceivedFrame, ScriptedPeer, ScriptedPeerBuilder,
 };
 pub use server::Server;
 pub use topic::{Expiration, Topic};

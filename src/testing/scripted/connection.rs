@@ -8,13 +8,13 @@ use std::time::{Duration, Instant};
 
 use socket2::Socket;
 
-use super::expectation::Expectation;
 use super::logon::LogonAck;
 use super::received::ReceivedFrame;
 use super::state::{Link, Missed, Shared, State, after};
 use super::template::Template;
 use crate::error::{Error, ErrorKind, Result};
 use crate::testing::Frame;
+use crate::testing::expectation::Expectation;
 
 /// A connection that a [`ScriptedPeer`](super::ScriptedPeer) accepted, driven step by step by the test.
 ///

@@ -5,14 +5,13 @@
 //!          └──► connection 2: reader ──► record, inbox ◄── the test, through PeerConnection
 //! ```
 //!
-//! * [`script`]: the steps; [`expectation`], [`template`], [`logon`]: what they expect and what they send.
+//! * [`script`]: the steps; [`template`], [`logon`]: what they send.
 //! * [`connection`]: what can be done with one connection, by a script as well as by the test.
 //! * [`state`]: all that the threads share, under one lock; [`received`]: the record.
 //! * [`listening`], [`reader`]: accepting and reading.
 
 mod builder;
 mod connection;
-mod expectation;
 mod listening;
 mod logon;
 mod reader;
@@ -29,12 +28,12 @@ use std::time::Duration;
 
 pub use builder::ScriptedPeerBuilder;
 pub use connection::PeerConnection;
-pub use expectation::Expectation;
 pub use logon::LogonAck;
 pub use received::ReceivedFrame;
 pub use script::ConnectionScript;
 
 use self::state::{Missed, Shared, State, after};
+use super::expectation::Expectation;
 use crate::error::{Error, ErrorKind, Result};
 
 /// A listener that does on each connection what a script says, and records everything it receives.

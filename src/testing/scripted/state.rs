@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex};
 use socket2::Socket;
 
-use super::expectation::Expectation;
 use super::received::ReceivedFrame;
 use crate::error::{Error, ErrorKind, Result};
 use crate::testing::Frame;
 use crate::testing::door::Door;
+use crate::testing::expectation::Expectation;
 
 #[derive(Debug)]
 pub(super) struct Shared {
