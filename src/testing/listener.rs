@@ -189,6 +189,15 @@ impl Port {
         }
     }
 
+    /// Refuses connections before long; for the thread that accepts.
+    pub(crate) fn close_soon(&self) {
+        self.door.close_soon();
+    }
+
+    pub(crate) fn door(&self) -> &Arc<Door> {
+        &self.door
+    }
+
     /// Ends the thread that accepts. Blocks until it has ended.
     pub(crate) fn end(&self) {
         if let Some(acceptor) = self.acceptor.lock().take() {
