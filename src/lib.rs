@@ -37,6 +37,8 @@ pub use command::Command;
 pub use error::{Error, ErrorClass, ErrorKind, HandlerError, Reason, Result};
 pub use message::Message;
 pub use options::{BookmarkNotFound, Conflation, LogonOptions, Rate, SowOptions, SubscribeOptions};
+#[cfg(feature = "file-store")]
+pub use store::{FilePublishStore, FilePublishStoreOptions, HybridPublishStore, StoreDamage};
 pub use store::{
     MemoryPublishStore, PublishStore, PublishStoreResizeHandler, Selector, StoreEntry, StoreReplayer,
 };

@@ -5,14 +5,24 @@
 //! it has already.
 
 mod entry;
+#[cfg(feature = "file-store")]
+mod header;
+#[cfg(feature = "file-store")]
+mod layout;
+#[cfg(feature = "file-store")]
+mod mapped;
 mod number;
 mod publish;
+#[cfg(feature = "file-store")]
+mod scan;
 mod sequence;
 
 use std::time::Duration;
 
 pub use entry::{Selector, StoreEntry};
 pub use publish::MemoryPublishStore;
+#[cfg(feature = "file-store")]
+pub use publish::{FilePublishStore, FilePublishStoreOptions, HybridPublishStore, StoreDamage};
 
 use crate::error::{Error, Result};
 
