@@ -5,16 +5,19 @@
 //! it has already.
 
 mod bookmark;
+mod bookmarks;
 mod entry;
 mod number;
 mod publish;
+mod recovery_point;
 mod sequence;
 
 use std::time::Duration;
 
-pub use bookmark::{BookmarkStore, BookmarkStoreResizeHandler, Receipt};
+pub use bookmark::{BookmarkStore, BookmarkStoreResizeHandler, DiscardOldest, MemoryBookmarkStore, Receipt};
 pub use entry::{Selector, StoreEntry};
 pub use publish::MemoryPublishStore;
+pub use recovery_point::{RecoveryPoint, RecoveryPointAdapter, RecoveryPointFactory};
 
 use crate::error::{Error, Result};
 
