@@ -45,7 +45,7 @@ fn leading_number(text: &[u8]) -> Option<(u64, &[u8])> {
 /// The number that eight digits make: the bytes of one word, added up in pairs, then pairs of pairs, then both halves. A
 /// digit is 0x30 to 0x39, and stays below 0x40 when 6 is added.
 #[inline]
-fn eight_digits(text: &[u8; 8]) -> Option<u64> {
+pub(crate) fn eight_digits(text: &[u8; 8]) -> Option<u64> {
     const HIGH_HALVES: u64 = 0xF0F0_F0F0_F0F0_F0F0;
     const ZEROS: u64 = 0x3030_3030_3030_3030;
     let text = u64::from_le_bytes(*text);

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use parking_lot::{Mutex, MutexGuard};
 
-use super::super::bookmarks::{Change, Look, Place, Subscription, Subscriptions, Tracked};
+use super::super::bookmarks::{Change, Look, Place, PlaceReader, Subscription, Subscriptions, Tracked};
 use super::super::recovery_point::{RecoveryPointAdapter, RecoveryPointFactory};
 use super::updates::{Points, Task, Updates};
 use super::{BookmarkStore, BookmarkStoreResizeHandler, Receipt};
@@ -65,6 +65,7 @@ pub(crate) struct Keeper<J> {
 pub(super) struct State<J> {
     pub(super) subscriptions: Subscriptions,
     pub(super) updates: Updates,
+    reader: PlaceReader,
     journal: J,
 }
 
@@ -73,7 +74,8 @@ type Guard<'a, J> = MutexGuard<'a, State<J>>;
 impl<J: Journal> Keeper<J> {
     /// A store that knows these subscriptions.
     pub(crate) fn new(journal: J, subscriptions: Subscriptions) -> Keeper<J> {
-        let state = State { subscriptions, updates: Updates::default(), journal };
+        let state =
+            State { subscriptions, updates: Updates::default(), reader: PlaceReader::default(), journal };
         Keeper { state: Arc::new(Mutex::new(state)), resize_handler: Mutex::new(None), points: None }
     }
 
@@ -106,13 +108,15 @@ impl<J: Journal> Keeper<J> {
 
     /// Makes room for one more message, if the resize handler does not mind.
     #[cold]
-    fn make_room(&self, state: &mut Guard<'_, J>, sub_id: &str, bytes: u64) -> Result<()> {
+    fn make_room(&self, state: &mut Guard<'_, J>, slot: usize, bytes: u64) -> Result<()> {
+        let Some(tracked) = state.subscriptions.get(slot) else { return Ok(()) };
+        let sub_id = tracked.sub_id.clone();
         let granted = match self.handler() {
-            Some(handler) => MutexGuard::unlocked(state, || handler.on_resize(self, sub_id, bytes)),
+            Some(handler) => MutexGuard::unlocked(state, || handler.on_resize(self, &sub_id, bytes)),
             None => true,
         };
         // The handler may have made room itself.
-        let slot = state.subscriptions.slot(sub_id);
+        let slot = state.subscriptions.slot(sub_id.as_bytes());
         match state.growth(slot) {
             None => Ok(()),
             Some(_) if granted => state.grow(slot),
@@ -129,13 +133,13 @@ impl<J: Journal> Keeper<J> {
     fn take(&self, message: &Message) -> Result<Receipt> {
         let sub_id = sub_id_of(message)?;
         let text = message.bytes(Field::Bookmark).unwrap_or_default();
-        let Some(place) = Place::read(text) else {
+        let mut state = self.state.lock();
+        let Some(place) = state.reader.read(text) else {
             return Ok(if is_duplicate(text) { Receipt::Duplicate } else { Receipt::New(0) });
         };
-        let mut state = self.state.lock();
         let mut slot = state.subscriptions.slot(sub_id);
         if let Some(bytes) = state.growth(slot) {
-            self.make_room(&mut state, sub_id, bytes)?;
+            self.make_room(&mut state, slot, bytes)?;
             slot = state.subscriptions.slot(sub_id);
         }
         state.receive(slot, place)
@@ -179,6 +183,16 @@ impl<J: Journal> State<J> {
         }
     }
 
+    /// The number of the outstanding message with this bookmark.
+    #[inline]
+    fn number_of(&mut self, slot: usize, bookmark: &[u8]) -> Option<u64> {
+        let place = self.reader.read(bookmark)?;
+        match self.subscriptions.get(slot)?.subscription.look(place) {
+            Look::Outstanding(number) => Some(number),
+            _ => None,
+        }
+    }
+
     /// True if that moves the recovery point.
     #[inline]
     fn discard(&mut self, slot: usize, number: u64) -> Result<bool> {
@@ -191,7 +205,7 @@ impl<J: Journal> State<J> {
 
     /// Makes another change, also to a subscription that is not known yet.
     fn change(&mut self, sub_id: &str, change: Change<'_>) -> Result<usize> {
-        let slot = self.subscriptions.slot(sub_id);
+        let slot = self.subscriptions.slot(sub_id.as_bytes());
         self.journal.record(slot, sub_id, change)?;
         if let Some(tracked) = self.subscriptions.get_mut(slot) {
             tracked.subscription.apply(change);
@@ -240,8 +254,9 @@ impl<J: Journal> BookmarkStore for Keeper<J> {
         let sub_id = sub_id_of(message)?;
         let text = message.bytes(Field::Bookmark).unwrap_or_default();
         let Some(place) = Place::read(text) else { return Ok(is_duplicate(text)) };
-        let state = self.state.lock();
-        Ok(state.subscriptions.with_id(sub_id).is_some_and(|known| known.look(place) == Look::Discarded))
+        let mut state = self.state.lock();
+        let known = state.subscriptions.find(sub_id).and_then(|slot| state.subscriptions.get(slot));
+        Ok(known.is_some_and(|known| known.subscription.look(place) == Look::Discarded))
     }
 
     #[inline]
@@ -252,25 +267,22 @@ impl<J: Journal> BookmarkStore for Keeper<J> {
     #[inline]
     fn discard(&self, message: &Message) -> Result<()> {
         let sub_id = sub_id_of(message)?;
-        if message.bookmark_seq() > 0 {
-            return self.discard_seq(sub_id, message.bookmark_seq());
-        }
-        let Some(place) = message.bytes(Field::Bookmark).and_then(Place::read) else { return Ok(()) };
-        let state = self.state.lock();
-        match state.subscriptions.with_id(sub_id).map(|known| known.look(place)) {
-            Some(Look::Outstanding(number)) => {
-                drop(state);
-                self.discard_seq(sub_id, number)
-            }
-            _ => Ok(()),
-        }
+        let text = message.bytes(Field::Bookmark).unwrap_or_default();
+        let mut state = self.state.lock();
+        let Some(slot) = state.subscriptions.find(sub_id) else { return Ok(()) };
+        let number = match message.bookmark_seq() {
+            0 => state.number_of(slot, text),
+            number => Some(number),
+        };
+        let moved = number.map_or(Ok(false), |number| state.discard(slot, number))?;
+        self.settle(state, slot, moved)
     }
 
     #[inline]
     fn discard_seq(&self, sub_id: &str, seq: u64) -> Result<()> {
         let sub_id = present(sub_id)?;
         let mut state = self.state.lock();
-        let Some(slot) = state.subscriptions.find(sub_id) else { return Ok(()) };
+        let Some(slot) = state.subscriptions.find(sub_id.as_bytes()) else { return Ok(()) };
         let moved = state.discard(slot, seq)?;
         self.settle(state, slot, moved)
     }
@@ -317,7 +329,7 @@ impl<J: Journal> BookmarkStore for Keeper<J> {
 
     fn purge_sub_id(&self, sub_id: &str) -> Result<()> {
         let mut state = self.state.lock();
-        if let Some(slot) = state.subscriptions.find(present(sub_id)?) {
+        if let Some(slot) = state.subscriptions.find(present(sub_id)?.as_bytes()) {
             state.journal.purge_sub_id(slot, sub_id)?;
             state.subscriptions.remove(sub_id);
         }
@@ -345,13 +357,14 @@ impl<J> fmt::Debug for Keeper<J> {
 }
 
 #[inline]
-fn sub_id_of(message: &Message) -> Result<&str> {
-    present(message.sub_id().unwrap_or_default())
+fn sub_id_of(message: &Message) -> Result<&[u8]> {
+    present(message.sub_id_bytes().unwrap_or_default())
 }
 
+/// The id, unless it is empty.
 #[inline]
-fn present(sub_id: &str) -> Result<&str> {
-    if sub_id.is_empty() {
+fn present<T: AsRef<[u8]> + ?Sized>(sub_id: &T) -> Result<&T> {
+    if sub_id.as_ref().is_empty() {
         return Err(Error::new(ErrorKind::Store, "a bookmark store needs a subscription id"));
     }
     Ok(sub_id)

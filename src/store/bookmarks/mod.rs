@@ -22,7 +22,7 @@ use std::ops::Bound;
 
 pub(crate) use change::Change;
 use entries::Entries;
-pub(crate) use place::{Place, Spot};
+pub(crate) use place::{Place, PlaceReader, Spot};
 use place::{members, set};
 use publishers::Publishers;
 pub(crate) use subscriptions::{Subscriptions, Tracked};

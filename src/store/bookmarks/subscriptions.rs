@@ -30,19 +30,19 @@ pub(crate) struct Tracked {
 impl Subscriptions {
     /// The slot of a subscription; `None` if it is not known.
     #[inline]
-    pub(crate) fn find(&mut self, sub_id: &str) -> Option<usize> {
-        if self.get(self.last).is_none_or(|tracked| *tracked.sub_id != *sub_id) {
-            self.last = *self.by_id.get(sub_id)?;
+    pub(crate) fn find(&mut self, sub_id: &[u8]) -> Option<usize> {
+        if self.get(self.last).is_none_or(|tracked| *tracked.sub_id.as_bytes() != *sub_id) {
+            self.last = *self.by_id.get(str::from_utf8(sub_id).ok()?)?;
         }
         Some(self.last)
     }
 
     /// The slot of a subscription, which may be a new one.
     #[inline]
-    pub(crate) fn slot(&mut self, sub_id: &str) -> usize {
+    pub(crate) fn slot(&mut self, sub_id: &[u8]) -> usize {
         match self.find(sub_id) {
             Some(slot) => slot,
-            None => self.add(sub_id),
+            None => self.add(&String::from_utf8_lossy(sub_id)),
         }
     }
 
@@ -112,7 +112,7 @@ mod tests {
     const FIRST: Place<'static> = Place { publisher: 1, sequence: 1, tail: b"" };
 
     fn append(subscriptions: &mut Subscriptions, sub_id: &str) -> u64 {
-        let slot = subscriptions.slot(sub_id);
+        let slot = subscriptions.slot(sub_id.as_bytes());
         subscriptions.get_mut(slot).unwrap().subscription.append(FIRST)
     }
 
@@ -120,9 +120,9 @@ mod tests {
     fn each_id_has_a_state_of_its_own() {
         let mut subscriptions = Subscriptions::default();
         assert_eq!((append(&mut subscriptions, "a"), append(&mut subscriptions, "b")), (1, 1));
-        assert_eq!(subscriptions.find("a"), Some(0));
-        assert_eq!(subscriptions.find("b"), Some(1));
-        assert_eq!(subscriptions.find("c"), None);
+        assert_eq!(subscriptions.find(b"a"), Some(0));
+        assert_eq!(subscriptions.find(b"b"), Some(1));
+        assert_eq!(subscriptions.find(b"c"), None);
         assert_eq!(subscriptions.with_id("b").unwrap().look(FIRST), Look::Outstanding(1));
         assert!(subscriptions.with_id("c").is_none());
     }
@@ -132,8 +132,8 @@ mod tests {
         let mut subscriptions = Subscriptions::default();
         append(&mut subscriptions, "a");
         assert!(subscriptions.remove("a") && !subscriptions.remove("a"));
-        assert_eq!(subscriptions.find("a"), None);
-        assert_eq!((append(&mut subscriptions, "b"), subscriptions.find("b")), (3, Some(0)));
+        assert_eq!(subscriptions.find(b"a"), None);
+        assert_eq!((append(&mut subscriptions, "b"), subscriptions.find(b"b")), (3, Some(0)));
         subscriptions.clear();
         assert_eq!(subscriptions.iter().count(), 0);
         assert_eq!(append(&mut subscriptions, "a"), 5);
