@@ -141,6 +141,8 @@ pub use store::{
     PublishStore, PublishStoreResizeHandler, Receipt, RecoveryPoint, RecoveryPointAdapter,
     RecoveryPointFactory, Selector, StoreEntry, StoreReplayer,
 };
+#[cfg(feature = "file-store")]
+pub use store::{FilePublishStore, FilePublishStoreOptions, HybridPublishStore, StoreDamage};
 pub use stream::MessageStream;
 pub use uri::{Compression, IpPreference, Scheme, TransportOptions, Uri};
 pub use version::VersionInfo;

@@ -7,9 +7,17 @@
 mod bookmark;
 mod bookmarks;
 mod entry;
+#[cfg(feature = "file-store")]
+mod header;
+#[cfg(feature = "file-store")]
+mod layout;
+#[cfg(feature = "file-store")]
+mod mapped;
 mod number;
 mod publish;
 mod recovery_point;
+#[cfg(feature = "file-store")]
+mod scan;
 mod sequence;
 
 use std::time::Duration;
@@ -17,6 +25,8 @@ use std::time::Duration;
 pub use bookmark::{BookmarkStore, BookmarkStoreResizeHandler, DiscardOldest, MemoryBookmarkStore, Receipt};
 pub use entry::{Selector, StoreEntry};
 pub use publish::MemoryPublishStore;
+#[cfg(feature = "file-store")]
+pub use publish::{FilePublishStore, FilePublishStoreOptions, HybridPublishStore, StoreDamage};
 pub use recovery_point::{RecoveryPoint, RecoveryPointAdapter, RecoveryPointFactory};
 
 use crate::error::{Error, Result};
