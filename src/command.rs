@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use crate::bookmark::Bookmark;
 use crate::error::{Error, ErrorKind, Refused, Result};
 use crate::options::text::without_trailing_comma;
 use crate::store::{Selector, StoreEntry};
@@ -402,6 +403,11 @@ impl Command {
     pub(crate) fn settle_ids(&mut self) {
         self.sub_id = self.sub_id_text().unwrap_or_default().to_owned();
         self.query_id = self.query_id_text().unwrap_or_default().to_owned();
+    }
+
+    /// Replaces the starting point.
+    pub(crate) fn set_bookmark(&mut self, bookmark: Bookmark) {
+        self.bookmark = bookmark.into();
     }
 
     /// The same without a time limit.

@@ -112,6 +112,12 @@ impl Message {
         self.recipient = (start, end);
     }
 
+    /// The number that the bookmark store gave to this delivery.
+    #[inline]
+    pub(crate) fn set_bookmark_seq(&mut self, number: u64) {
+        self.bookmark_seq = number;
+    }
+
     /// The range set by [`Message::deliver_to`].
     pub(crate) fn recipient(&self) -> (u32, u32) {
         self.recipient

@@ -10,7 +10,9 @@
 //! [20240102T000000Z:20240103T000000Z)     a range: `[` and `]` include the end point, `(` and `)` do not
 //! ```
 
+mod common;
 mod parse;
+mod progress;
 
 use std::borrow::Cow;
 use std::fmt;
@@ -21,7 +23,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use crate::error::{Error, ErrorKind, Result};
 use crate::timestamp;
 
+pub(crate) use common::lowest_of_each;
 pub(crate) use parse::{bookmark_parts, bookmark_place, eight_digits};
+pub(crate) use progress::Progress;
 
 /// A place in a transaction log: where a replay starts, or which message one is.
 ///

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::{Client, SubscriptionManager};
 use crate::command::check_text;
 use crate::error::{Error, ErrorKind, Result};
-use crate::store::PublishStore;
+use crate::store::{BookmarkStore, PublishStore};
 use crate::wire::MAX_FRAME;
 
 /// Collects what cannot change later; made by [`Client::builder`].
@@ -55,6 +55,7 @@ pub(crate) struct Config {
     pub(crate) frame_limit: u32,
     pub(crate) outbox_limit: usize,
     pub(crate) publish_store: Option<Arc<dyn PublishStore>>,
+    pub(crate) bookmark_store: Option<Arc<dyn BookmarkStore>>,
     pub(crate) subscription_manager: Option<Arc<dyn SubscriptionManager>>,
     /// An `HAClient` drives this client: it alone connects, logs on and repairs, and streams outlive a connection.
     pub(crate) driven: bool,
@@ -67,6 +68,7 @@ impl fmt::Debug for Config {
             .field("frame_limit", &self.frame_limit)
             .field("outbox_limit", &self.outbox_limit)
             .field("publish_store", &self.publish_store.is_some())
+            .field("bookmark_store", &self.bookmark_store.is_some())
             .field("subscription_manager", &self.subscription_manager.is_some())
             .finish_non_exhaustive()
     }
@@ -79,6 +81,7 @@ impl ClientBuilder {
             frame_limit: MAX_FRAME,
             outbox_limit: 64 << 20,
             publish_store: None,
+            bookmark_store: None,
             subscription_manager: None,
             driven: false,
         };
@@ -99,6 +102,16 @@ impl ClientBuilder {
     /// An `Arc` of a store is a store too: keep a clone to look at its counters.
     pub fn publish_store(mut self, store: impl PublishStore + 'static) -> ClientBuilder {
         self.config.publish_store = Some(Arc::new(store));
+        self
+    }
+
+    /// Where the progress of bookmark subscriptions is kept. Default: nowhere.
+    ///
+    /// With a store the application [discards](Client::discard) each message of a bookmark subscription when it is done with
+    /// it. What it has discarded does not come again, and [`Bookmark::MOST_RECENT`](crate::Bookmark::MOST_RECENT) goes on
+    /// behind it. An `Arc` of a store is a store too.
+    pub fn bookmark_store(mut self, store: impl BookmarkStore + 'static) -> ClientBuilder {
+        self.config.bookmark_store = Some(Arc::new(store));
         self
     }
 

@@ -18,6 +18,7 @@ use super::heartbeat::HeartbeatSetting;
 use super::link::{Link, Refusal, Sender, StoredFrames};
 use super::publishing::StoreFrames;
 use super::registry::Registry;
+use super::replays::Replays;
 use super::reply::Reply;
 use super::session::{Phase, Session};
 use super::sinks::Routes;
@@ -25,6 +26,7 @@ use super::worker::Worker;
 use super::{ClientHandle, Config};
 use crate::callbacks::{ConnectionState, Origin, UnhandledError};
 use crate::error::{Error, ErrorKind, Result};
+use crate::options::text;
 use crate::store::PublishStore;
 use crate::stream::{Depth, End};
 
@@ -38,6 +40,7 @@ pub(crate) struct Core {
     pub(crate) session: Mutex<Session>,
     pub(crate) routes: Routes,
     pub(crate) acks: Mutex<AckTable<Arc<Reply>>>,
+    pub(crate) replays: Replays,
     pub(crate) registry: Arc<Registry>,
     pub(crate) settings: Settings,
     /// The key of the receive thread of the current connection, 0 if there is none.
@@ -87,6 +90,7 @@ impl Core {
             session: Mutex::default(),
             routes: Routes::default(),
             acks: Mutex::default(),
+            replays: Replays::default(),
             registry,
             settings: Settings {
                 retry_on_disconnect: AtomicBool::new(true),
@@ -227,12 +231,31 @@ impl Core {
         }
     }
 
+    /// A subscription, or several in a comma list, are not placed again.
+    pub(crate) fn forget_subscription(&self, sub_ids: &str) {
+        if let Some(manager) = &self.config.subscription_manager {
+            manager.unsubscribe(sub_ids);
+        }
+        text::ids(sub_ids).for_each(|id| self.replays.remove(id));
+    }
+
+    /// Subscriptions end here, whatever becomes of telling the server: their routes first (SM-13).
+    pub(crate) fn end_subscriptions(&self, sub_ids: &str) {
+        if sub_ids.trim() != "all" {
+            text::ids(sub_ids).for_each(|id| self.routes.end_one(id));
+            return self.forget_subscription(sub_ids);
+        }
+        self.routes.end_subscriptions();
+        if let Some(manager) = &self.config.subscription_manager {
+            manager.clear();
+        }
+        self.replays.clear();
+    }
+
     /// No connection will follow: everything ends, and a stream that has ended is not placed again.
     pub(crate) fn end_everything(&self, end: &End) {
         for id in self.routes.end_all(end) {
-            if let Some(manager) = &self.config.subscription_manager {
-                manager.unsubscribe(&id);
-            }
+            self.forget_subscription(&id);
         }
     }
 

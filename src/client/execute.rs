@@ -7,6 +7,7 @@ use super::core::Core;
 use super::link::Outgoing;
 use super::publishing;
 use super::recovery::reviving;
+use super::replays;
 use super::reply::Reply;
 use super::routes::{Route, RouteKind};
 use super::sinks::Sink;
@@ -75,7 +76,7 @@ impl Wanted {
     }
 
     /// The acknowledgements asked for besides the user's (M-5), and the one that is waited for.
-    fn acks(self, command: &Command, has_sink: bool) -> (AckType, AckType) {
+    fn acks(self, core: &Core, command: &Command, has_sink: bool) -> (AckType, AckType) {
         let kind = command.command_type();
         let brings_data = kind.is_subscribe() || kind.is_query();
         let deletes = kind == CommandType::SowDelete && command.bookmark_text().is_none();
@@ -84,6 +85,9 @@ impl Wanted {
         let mut library = AckType::NONE;
         if brings_data || deletes || filters || has_sink {
             library |= AckType::PROCESSED;
+        }
+        if kind.is_subscribe() && command.bookmark_text().is_some() && core.config.bookmark_store.is_some() {
+            library |= AckType::PERSISTED;
         }
         if self.end_of_query && kind.is_sow() {
             library |= AckType::COMPLETED;
@@ -104,7 +108,7 @@ impl Wanted {
 /// If the command fails it leaves nothing behind (M-6).
 pub(crate) fn place(core: &Core, command: Command, sink: Option<Sink>, wanted: Wanted) -> Result<Placed> {
     command.check_verb()?;
-    let (library, awaited) = wanted.acks(&command, sink.is_some());
+    let (library, awaited) = wanted.acks(core, &command, sink.is_some());
     let acks = command.ack_type_value() | library;
     let waits = acks.intersects(awaited);
     if waits {
@@ -127,14 +131,24 @@ pub(crate) fn place(core: &Core, command: Command, sink: Option<Sink>, wanted: W
         lasting,
         sequence: 0,
     };
+    if placement.command.command_type() == CommandType::Unsubscribe {
+        core.end_subscriptions(placement.command.sub_id_text().unwrap_or_default());
+    }
     // The waiter first: its command counts as not sent yet, which keeps the routes through a loss.
     let reply = placement.register(sink.is_some())?;
-    let entered = sink.as_ref().map_or(Ok(()), |sink| placement.enter_routes(sink, library));
+    let entered = placement.start_replay(wanted);
+    let entered =
+        entered.and_then(|()| sink.as_ref().map_or(Ok(()), |sink| placement.enter_routes(sink, library)));
     if entered.is_err() && waits {
         core.acks.lock().cancel(&id_of(&placement.command));
     }
     match entered.and_then(|()| placement.carry_out(reply, sink)) {
-        Ok(reply) => Ok(Placed { command: placement.command, reply, sequence: placement.sequence }),
+        Ok(reply) => {
+            if reply.is_some() {
+                replays::accepted(core, &placement.command);
+            }
+            Ok(Placed { command: placement.command, reply, sequence: placement.sequence })
+        }
         Err(error) => {
             placement.undo(&error);
             Err(error)
@@ -204,6 +218,14 @@ impl Placement<'_> {
         }
     }
 
+    /// A bookmark subscription of the application begins, unless whoever remembers it has said where it goes on.
+    fn start_replay(&mut self, wanted: Wanted) -> Result<()> {
+        if wanted.remembered || !self.command.is_subscribe() {
+            return Ok(());
+        }
+        replays::begin(self.core, &mut self.command, self.manager.is_some())
+    }
+
     /// Registers where results go, before anything is sent (M-1).
     fn enter_routes(&mut self, sink: &Sink, library: AckType) -> Result<()> {
         let command = &self.command;
@@ -220,7 +242,8 @@ impl Placement<'_> {
         };
         let mut ids: Vec<&str> = Vec::new();
         if kind != RouteKind::Command {
-            ids.extend(command.sub_id_text().filter(|_| kind == RouteKind::Subscription));
+            let listed = command.sub_id_text().filter(|_| kind == RouteKind::Subscription);
+            ids.extend(listed.into_iter().flat_map(text::ids));
             ids.extend(command.query_id_text());
         }
         let wants_acks = !user.without(AckType::PERSISTED).is_empty() || kind == RouteKind::Command;
@@ -379,8 +402,8 @@ impl Placement<'_> {
         for id in &self.entered {
             drop(self.core.routes.remove_own(id, &command));
         }
-        if let (Some(manager), Some(id)) = (self.manager, self.command.sub_id_text()) {
-            manager.unsubscribe(id);
+        if let (Some(_), Some(id)) = (self.manager, self.command.sub_id_text()) {
+            self.core.forget_subscription(id);
         }
         if error.kind() == ErrorKind::TimedOut {
             take_back(self.core, &self.command);

@@ -244,6 +244,7 @@ impl Outgoing for Frame<'_> {
 fn established(core: &Core, info: ServerInfo, replayed: &dyn Fn() -> Result<()>) -> Result<()> {
     let version = core.link.version();
     let last_sequence = info.last_sequence;
+    let server = info.version.clone();
     let store = core.config.publish_store.as_deref();
     if let Some(store) = store {
         publishing::synchronise(core, store, last_sequence)?;
@@ -255,6 +256,9 @@ fn established(core: &Core, info: ServerInfo, replayed: &dyn Fn() -> Result<()>)
         }
         session.phase = Phase::LoggedOn;
         session.server = info;
+    }
+    if let Some(store) = core.config.bookmark_store.as_deref() {
+        store.set_server_version(&server);
     }
     core.announce_if_connected(version, ConnectionState::LoggedOn);
     super::heartbeats::start(core, version);

@@ -27,6 +27,7 @@ mod publishing;
 mod receiver;
 mod recovery;
 mod registry;
+mod replays;
 mod reply;
 mod routes;
 mod session;

@@ -64,8 +64,8 @@ impl Core {
         for id in lease.ids().filter(|id| leads_here(id)) {
             live |= self.routes.remove(id).is_some();
         }
-        if let (Some(manager), Some(sub_id)) = (&self.config.subscription_manager, lease.sub_id()) {
-            manager.unsubscribe(sub_id);
+        if let Some(sub_id) = lease.sub_id() {
+            self.forget_subscription(sub_id);
         }
         let undo = match (lease.sub_id(), lease.query_id()) {
             (Some(sub), _) => Command::unsubscribe(sub),

@@ -172,12 +172,6 @@ impl Client {
         place_again(self.core(), handler.map(|handler| handler.0.clone()), command, acks)
     }
 
-    /// Where a subscription that was placed with this command would go on, as a bookmark; `None` if it was not placed with
-    /// one. For a [`SubscriptionManager`](crate::SubscriptionManager).
-    pub fn resume_point(&self, command: &Command) -> Option<String> {
-        command.bookmark_text().map(str::to_owned)
-    }
-
     /// Writes a command as it is: no id, no acknowledgement and no route is added. For special cases. Does not wait for an
     /// answer, and blocks as [`publish`](Client::publish) does.
     ///
@@ -524,10 +518,7 @@ impl Client {
     ///
     /// [`Disconnected`](ErrorKind::Disconnected): the server could not be told; the subscription is gone nevertheless.
     pub fn unsubscribe(&self, sub_id: &str) -> Result<()> {
-        sub_id.split(',').map(str::trim).for_each(|id| self.core().routes.end_one(id));
-        if let Some(manager) = &self.core().config.subscription_manager {
-            manager.unsubscribe(sub_id);
-        }
+        self.core().end_subscriptions(sub_id);
         unanswered(self.core(), Command::unsubscribe(sub_id))
     }
 
@@ -537,11 +528,7 @@ impl Client {
     ///
     /// As for [`unsubscribe`](Client::unsubscribe).
     pub fn unsubscribe_all(&self) -> Result<()> {
-        self.core().routes.end_subscriptions();
-        if let Some(manager) = &self.core().config.subscription_manager {
-            manager.clear();
-        }
-        unanswered(self.core(), Command::unsubscribe("all"))
+        self.unsubscribe("all")
     }
 
     /// Stops a query whose result is still coming: records on their way are dropped. Does not wait for an answer; allowed on

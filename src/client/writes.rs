@@ -3,6 +3,7 @@
 use super::core::Core;
 use super::publishing::failed_message;
 use super::registry::contain;
+use super::replays;
 use crate::callbacks::Origin;
 use crate::error::Reason;
 use crate::message::Message;
@@ -11,7 +12,7 @@ use crate::wire::Status;
 /// Takes a `persisted` acknowledgement of a write: a refusal goes to the failed-write handler, and the store lets go of what
 /// is settled. True if somebody has taken it.
 pub(crate) fn persisted(core: &Core, ack: &Message) -> bool {
-    let Some(sequence) = ack.sequence() else { return false };
+    let Some(sequence) = ack.sequence() else { return replays::persisted(core, ack) };
     let failed = is_failed(ack);
     let told = failed && tell(core, ack, sequence);
     let Some(store) = core.config.publish_store.as_deref() else { return told };

@@ -11,7 +11,7 @@ use super::{ExponentialDelayStrategy, FixedDelayStrategy, MemorySubscriptionMana
 use crate::client::driver::{self, Claim};
 use crate::client::{Client, ClientBuilder, ConnectionInfo, DisconnectHandler, SubscriptionManager};
 use crate::error::{Error, HandlerError, Result};
-use crate::store::PublishStore;
+use crate::store::{BookmarkStore, PublishStore};
 
 /// A [`Client`] that finds a server by itself, and another one when the first is lost.
 ///
@@ -235,6 +235,13 @@ impl HAClientBuilder {
     /// [`ClientBuilder::publish_store`]. Default: nowhere.
     pub fn publish_store(mut self, store: impl PublishStore + 'static) -> HAClientBuilder {
         self.client = self.client.publish_store(store);
+        self
+    }
+
+    /// Where the progress of bookmark subscriptions is kept, as [`ClientBuilder::bookmark_store`]. Default: nowhere; a
+    /// bookmark subscription then goes on, within this process, behind the last message of each publisher.
+    pub fn bookmark_store(mut self, store: impl BookmarkStore + 'static) -> HAClientBuilder {
+        self.client = self.client.bookmark_store(store);
         self
     }
 

@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
+use crate::bookmark::{Bookmark, lowest_of_each};
 use crate::client::{Client, FailedResubscribeHandler, Generation, SharedHandler, SubscriptionManager};
 use crate::command::Command;
 use crate::error::{Error, Result};
-use crate::options::text;
+use crate::options::text::{self, ids};
 use crate::wire::AckType;
 
 /// Remembers subscriptions for as long as the process lives; the manager of an `HAClient` unless it is given another.
@@ -96,7 +97,7 @@ impl MemorySubscriptionManager {
         if !self.knows(&entry.sub_id) {
             return Ok(());
         }
-        let command = plan.bounded(plan.command_of(client, entry));
+        let command = plan.bounded(plan.command_of(client, entry)?);
         client.place_again(Some(&entry.handler), command, entry.acks)?;
         if self.knows(&entry.sub_id) { Ok(()) } else { client.unsubscribe(&entry.sub_id) }
     }
@@ -188,23 +189,19 @@ impl SubscriptionManager for MemorySubscriptionManager {
 
 impl Plan {
     /// What to send for one subscription: a paused member of a resumed group starts where the whole group does.
-    fn command_of(&self, client: &Client, entry: &Entry) -> Command {
+    fn command_of(&self, client: &Client, entry: &Entry) -> Result<Command> {
         let group = self.groups.iter().find(|group| group.ids.contains(&entry.sub_id));
-        match group {
-            Some(group) => {
-                let members = self.entries.iter().filter(|entry| group.ids.contains(&entry.sub_id));
-                let points: Vec<String> =
-                    members.filter_map(|member| client.resume_point(&member.command)).collect();
-                match common_point(&points) {
-                    Some(point) => entry.command.clone().bookmark(point),
-                    None => entry.command.clone(),
-                }
-            }
-            None => match client.resume_point(&entry.command) {
-                Some(point) => entry.command.clone().bookmark(point),
-                None => entry.command.clone(),
-            },
-        }
+        let point = match group {
+            Some(group) => lowest_of_each(&self.points(client, group)?),
+            None => client.resume_point(&entry.command)?,
+        };
+        let command = entry.command.clone();
+        Ok(if let Some(point) = point { command.bookmark(point) } else { command })
+    }
+
+    fn points(&self, client: &Client, group: &Group) -> Result<Vec<Bookmark>> {
+        let members = self.entries.iter().filter(|entry| group.ids.contains(&entry.sub_id));
+        members.filter_map(|member| client.resume_point(&member.command).transpose()).collect()
     }
 
     fn bounded(&self, command: Command) -> Command {
@@ -278,35 +275,11 @@ impl State {
     }
 }
 
-fn ids(list: &str) -> impl Iterator<Item = &str> {
-    list.split(',').map(str::trim).filter(|id| !id.is_empty())
-}
-
 fn without(command: &Command, option: &str) -> Command {
     match command.options_text() {
         Some(options) => command.clone().options(text::without(options, option)),
         None => command.clone(),
     }
-}
-
-/// The point from which several subscriptions miss nothing: the lowest sequence of each publisher (SM-16). A point that is
-/// not made of bookmarks counts as the beginning of the log.
-fn common_point(points: &[String]) -> Option<String> {
-    let mut lowest: Vec<(u64, u64)> = Vec::new();
-    for point in points {
-        for bookmark in point.split(',').map(str::trim).filter(|part| !part.is_empty()) {
-            let Some((publisher, sequence)) = crate::bookmark::bookmark_parts(bookmark.as_bytes()) else {
-                return Some("0".to_owned());
-            };
-            match lowest.iter_mut().find(|(known, _)| *known == publisher) {
-                Some((_, known)) => *known = sequence.min(*known),
-                None => lowest.push((publisher, sequence)),
-            }
-        }
-    }
-    let text: Vec<String> =
-        lowest.iter().map(|(publisher, sequence)| format!("{publisher}|{sequence}|")).collect();
-    (!text.is_empty()).then(|| text.join(","))
 }
 
 impl fmt::Debug for MemorySubscriptionManager {
@@ -383,17 +356,6 @@ mod tests {
         assert_eq!(groups(&manager), ["b"]);
         manager.unsubscribe("b");
         assert!(groups(&manager).is_empty());
-    }
-
-    /// SM-16.
-    #[test]
-    fn a_group_starts_at_the_lowest_point_of_each_publisher() {
-        let point =
-            |points: &[&str]| common_point(&points.iter().map(ToString::to_string).collect::<Vec<_>>());
-        assert_eq!(point(&["1|5|", "1|3|"]).as_deref(), Some("1|3|"));
-        assert_eq!(point(&["1|5|,2|7|", "2|9|"]).as_deref(), Some("1|5|,2|7|"));
-        assert_eq!(point(&["1|5|", "0"]).as_deref(), Some("0"));
-        assert_eq!(point(&[]), None);
     }
 
     #[test]

@@ -15,6 +15,11 @@ pub(crate) fn tokens(text: &str) -> impl Iterator<Item = &str> {
     .filter(|token| !token.is_empty())
 }
 
+/// The ids of a comma list, without blanks around them and without empty ones.
+pub(crate) fn ids(list: &str) -> impl Iterator<Item = &str> {
+    list.split(',').map(str::trim).filter(|id| !id.is_empty())
+}
+
 /// The name of a token: `top_n` of `top_n=5`.
 pub(crate) fn name_of(token: &str) -> &str {
     token.split_once('=').map_or(token, |(name, _)| name).trim_end()

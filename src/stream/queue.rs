@@ -22,6 +22,8 @@ struct Run {
     first: usize,
     count: usize,
     recipient: (u32, u32),
+    /// The number that the bookmark store gave to the first; those behind it count on. 0 without a store.
+    number: u64,
 }
 
 impl Run {
@@ -29,7 +31,24 @@ impl Run {
     fn message(&self, block: &Arc<Block>) -> Option<Message> {
         let mut message = Message::new(Arc::clone(block), *block.entries().get(self.first)?);
         message.deliver_to(self.recipient.0, self.recipient.1);
+        message.set_bookmark_seq(self.number);
         Some(message)
+    }
+
+    /// True if this message follows directly.
+    #[inline]
+    fn is_followed_by(&self, first: usize, recipient: (u32, u32), number: u64) -> bool {
+        let next = if self.number == 0 { 0 } else { self.number + self.count as u64 };
+        self.first + self.count == first && self.recipient == recipient && next == number
+    }
+
+    #[inline]
+    fn advance(&mut self, count: usize) {
+        self.first += count;
+        self.count -= count;
+        if self.number != 0 {
+            self.number += count as u64;
+        }
     }
 }
 
@@ -41,13 +60,14 @@ pub(crate) struct Selection {
 }
 
 impl Selection {
-    /// Adds messages of the block, from an index on, delivered by this part of `sids`.
+    /// Adds messages of the block, from an index on, delivered by this part of `sids`, and numbered by the bookmark store
+    /// unless `number` is 0.
     #[inline]
-    pub(crate) fn add(&mut self, first: usize, count: usize, recipient: (u32, u32)) {
+    pub(crate) fn add(&mut self, first: usize, count: usize, recipient: (u32, u32), number: u64) {
         self.count += count;
         match self.runs.last_mut() {
-            Some(run) if run.recipient == recipient && run.first + run.count == first => run.count += count,
-            _ => self.runs.push(Run { first, count, recipient }),
+            Some(run) if run.is_followed_by(first, recipient, number) => run.count += count,
+            _ => self.runs.push(Run { first, count, recipient, number }),
         }
     }
 
@@ -67,10 +87,9 @@ impl Selection {
         for run in &mut self.runs {
             let part = run.count.min(count);
             if part > 0 {
-                taken.add(run.first, part, run.recipient);
+                taken.add(run.first, part, run.recipient, run.number);
             }
-            run.first += part;
-            run.count -= part;
+            run.advance(part);
             count -= part;
             if run.count > 0 {
                 break;
@@ -96,8 +115,7 @@ impl Batch {
     pub(crate) fn take(&mut self) -> Option<Message> {
         let run = self.messages.runs.get_mut(self.at)?;
         let message = run.message(self.block.as_ref()?);
-        run.first += 1;
-        run.count -= 1;
+        run.advance(1);
         if run.count == 0 {
             self.at += 1;
         }
@@ -193,17 +211,31 @@ impl StreamQueue {
     /// Takes as many of the messages as there is room for, from the front; true if that was all. Once the reader is gone or
     /// the stream has ended everything is taken and dropped.
     pub(crate) fn offer(&self, block: &Arc<Block>, messages: &mut Selection) -> bool {
+        self.accept(block, messages, false)
+    }
+
+    /// The same, room or not.
+    pub(crate) fn force(&self, block: &Arc<Block>, messages: &mut Selection) {
+        self.accept(block, messages, true);
+    }
+
+    fn accept(&self, block: &Arc<Block>, messages: &mut Selection, forced: bool) -> bool {
         let mut state = self.state.lock();
         if state.closed || state.end.is_some() {
             messages.clear();
             return true;
         }
         let wake = state.reader_waits;
+        let depth = state.depth;
+        if forced {
+            state.depth = Depth::UNBOUNDED;
+        }
         if state.conflated.is_some() {
             state.conflate(block, messages);
         } else {
             state.queue(block, messages);
         }
+        state.depth = depth;
         drop(state);
         if wake {
             self.ready.notify_one();
@@ -410,7 +442,7 @@ mod tests {
         block.copy_to_front(&bytes);
         block.walk(bytes.len(), MAX_FRAME, &mut HeaderReader::default());
         let mut items = Selection::default();
-        (0..payloads.len()).for_each(|index| items.add(index, 1, (0, 2)));
+        (0..payloads.len()).for_each(|index| items.add(index, 1, (0, 2), 0));
         (Arc::new(block), items)
     }
 
@@ -457,9 +489,9 @@ mod tests {
     fn a_selection_is_split_at_any_message() {
         for at in 0..=6 {
             let (mut left, mut taken) = (Selection::default(), Selection::default());
-            left.add(0, 2, (0, 1));
-            left.add(2, 1, (0, 2));
-            left.add(5, 3, (0, 2));
+            left.add(0, 2, (0, 1), 0);
+            left.add(2, 1, (0, 2), 0);
+            left.add(5, 3, (0, 2), 0);
             left.split_into(&mut taken, at);
             assert_eq!((taken.count, left.count), (at, 6 - at));
             let indexes = |selection: &Selection| {

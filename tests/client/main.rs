@@ -3,6 +3,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod bookmarks;
 mod broken_bytes;
 mod closing;
 mod connection_states;

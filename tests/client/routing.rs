@@ -199,7 +199,10 @@ fn a_global_handler_sees_an_acknowledgement_after_the_command_was_completed() {
     let scene = Scene::logged_on("c");
     let (gate, (mut keep, inbox)) = (Gate::new(), inbox());
     let held = gate.clone();
-    scene.subscribe("s");
+    // Once the data is there, the acknowledgement before it has gone everywhere.
+    let data = scene.subscribe("s");
+    scene.send("s", "x");
+    data.next();
     scene.client.set_global_handler(GlobalKind::Ack, move |message: &Message| {
         held.pass();
         amps_client::MessageHandler::on_message(&mut keep, message)

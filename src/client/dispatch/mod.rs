@@ -4,11 +4,14 @@
 //! locked once, and one `catch_unwind` covers it. Nothing is allocated, copied or counted per message on the way to a
 //! handler.
 
+mod recorded;
+
 use std::sync::Arc;
 
 use super::core::Core;
 use super::receiver::Clockwork;
 use super::registry::{Failure, Global, HandlerCell, contain};
+use super::replays::SharedProgress;
 use super::sinks::Sink;
 use super::writes;
 use crate::callbacks::{MessageHandler, Origin};
@@ -39,6 +42,8 @@ struct Target {
     sink: Option<Sink>,
     /// The part of `sids` that names the subscription; 0..0 if the id came as `sub_id`.
     recipient: (u32, u32),
+    /// How far it has got, if that is not up to a store.
+    progress: Option<SharedProgress>,
 }
 
 /// A position in the list of entries of a block.
@@ -84,13 +89,16 @@ impl Dispatcher {
     /// Data for subscriptions: this message, and those behind it that are for the same.
     fn data(&mut self, message: &mut Message, index: Index, clockwork: &mut Clockwork) -> Index {
         self.look_up(message);
+        if self.is_recorded(message) {
+            return self.deliver_recorded(message, index, clockwork);
+        }
         match self.targets.list.as_slice() {
-            [Target { sink: Some(Sink::Handler(cell)), recipient }] => {
+            [Target { sink: Some(Sink::Handler(cell)), recipient, .. }] => {
                 let (cell, recipient) = (Arc::clone(cell), *recipient);
                 self.hand_over(message.block(), clockwork);
                 self.run_handler(&cell, message, index, recipient, clockwork)
             }
-            [Target { sink: Some(Sink::Stream(queue)), recipient }] => {
+            [Target { sink: Some(Sink::Stream(queue)), recipient, .. }] => {
                 let (queue, recipient) = (Arc::clone(queue), *recipient);
                 self.run_stream(&queue, message.block(), index, recipient)
             }
@@ -113,11 +121,12 @@ impl Dispatcher {
         let mut start = 0;
         for id in ids.split(|byte| *byte == b',') {
             let end = start + id.len() as u32;
-            // The reader of headers leaves nothing but UTF-8 behind.
-            let sink = std::str::from_utf8(id).ok().and_then(|id| self.core.routes.sink(id));
             let recipient = if listed.is_some() { (start, end) } else { (0, 0) };
             if !id.is_empty() {
-                self.targets.list.push(Target { sink, recipient });
+                // The reader of headers leaves nothing but UTF-8 behind.
+                let id = std::str::from_utf8(id).unwrap_or_default();
+                let (sink, progress) = (self.core.routes.sink(id), self.core.progress_of(id));
+                self.targets.list.push(Target { sink, recipient, progress });
             }
             start = end + 1;
         }
@@ -170,16 +179,23 @@ impl Dispatcher {
     ) -> Index {
         let entries = block.entries().get(index..).unwrap_or_default();
         let followers = entries.iter().skip(1).take_while(|entry| entry.is_repeated()).count();
-        self.set_aside(queue, index, followers + 1, recipient);
+        self.set_aside(queue, index, followers + 1, recipient, 0);
         index + followers + 1
     }
 
-    fn set_aside(&mut self, queue: &Arc<StreamQueue>, first: Index, count: usize, recipient: (u32, u32)) {
+    fn set_aside(
+        &mut self,
+        queue: &Arc<StreamQueue>,
+        first: Index,
+        count: usize,
+        recipient: (u32, u32),
+        number: u64,
+    ) {
         match self.batches.iter_mut().rev().find(|(known, _)| Arc::ptr_eq(known, queue)) {
-            Some((_, messages)) => messages.add(first, count, recipient),
+            Some((_, messages)) => messages.add(first, count, recipient, number),
             None => {
                 let mut messages = self.spare.pop().unwrap_or_default();
-                messages.add(first, count, recipient);
+                messages.add(first, count, recipient, number);
                 self.batches.push((Arc::clone(queue), messages));
             }
         }
@@ -193,17 +209,21 @@ impl Dispatcher {
         }
         for target in &targets {
             message.deliver_to(target.recipient.0, target.recipient.1);
-            // A handler before this one may have changed the routes.
-            let current = self.targets.generation == Some(self.core.routes.generation());
-            let changed =
-                if current { None } else { message.sub_id().and_then(|id| self.core.routes.sink(id)) };
-            match if current { target.sink.as_ref() } else { changed.as_ref() } {
-                Some(sink) => self.one(sink, message, index, clockwork),
+            match self.current_sink(target, message) {
+                Some(sink) => self.one(&sink, message, index, clockwork),
                 None => self.last_chance(message, clockwork),
             }
         }
         self.targets.list = targets;
         index + 1
+    }
+
+    /// Where a message goes: a handler before this one may have changed the routes.
+    fn current_sink(&self, target: &Target, message: &Message) -> Option<Sink> {
+        if self.targets.generation == Some(self.core.routes.generation()) {
+            return target.sink.clone();
+        }
+        message.sub_id().and_then(|id| self.core.routes.sink(id))
     }
 
     /// The records of one frame of a query's result.
@@ -218,7 +238,7 @@ impl Dispatcher {
             let generation = self.core.routes.generation();
             match self.core.routes.sink(&id) {
                 Some(Sink::Stream(queue)) => {
-                    self.set_aside(&queue, range.start, range.len(), (0, 0));
+                    self.set_aside(&queue, range.start, range.len(), (0, 0), 0);
                     return end;
                 }
                 Some(Sink::Handler(cell)) => {
@@ -334,7 +354,7 @@ impl Dispatcher {
         match sink {
             Sink::Handler(cell) => self.call(cell, message, Origin::MessageHandler, clockwork),
             Sink::Stream(queue) => {
-                self.set_aside(queue, index, 1, message.recipient());
+                self.set_aside(queue, index, 1, message.recipient(), 0);
             }
         }
     }
@@ -348,9 +368,12 @@ impl Dispatcher {
 
     fn call(&mut self, cell: &HandlerCell, message: &Message, origin: Origin, clockwork: &mut Clockwork) {
         self.hand_over(message.block(), clockwork);
-        if clockwork.is_stopped() {
-            return;
+        if !clockwork.is_stopped() {
+            self.invoke(cell, message, origin, clockwork);
         }
+    }
+
+    fn invoke(&self, cell: &HandlerCell, message: &Message, origin: Origin, clockwork: &mut Clockwork) {
         let start = clockwork.start_of_call();
         let outcome = contain(|| cell.lock().on_message(message));
         clockwork.end_of_call(start);
@@ -382,7 +405,8 @@ impl Dispatcher {
             });
             let Some((full, _)) = self.batches.first() else { return };
             if clockwork.is_stopped() {
-                return self.batches.clear();
+                // What was read is delivered; it may be recorded as such. A stream that has ended takes nothing.
+                return self.batches.drain(..).for_each(|(queue, mut rest)| queue.force(block, &mut rest));
             }
             clockwork.beat_if_due();
             full.wait_for_room(IDLE_TICK);

@@ -1,0 +1,331 @@
+//! Bookmark subscriptions: what is sent, what is recorded, and where they go on.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use amps_client::testing::Frame;
+use amps_client::{
+    Bookmark, BookmarkStore, Client, ClientBuilder, Command, ErrorKind, MemoryBookmarkStore,
+    MemorySubscriptionManager, Message, Origin, Receipt,
+};
+
+use crate::support::client::*;
+
+fn with_store() -> (Scene, Arc<MemoryBookmarkStore>) {
+    let store = Arc::new(MemoryBookmarkStore::new());
+    let builder = Client::builder("c").bookmark_store(Arc::clone(&store));
+    (Scene::prepared(builder, |_| {}), store)
+}
+
+/// A client that places its subscriptions again.
+fn remembering(builder: ClientBuilder) -> Scene {
+    let scene = Scene::prepared(builder.subscription_manager(MemorySubscriptionManager::new()), |_| {});
+    scene.reconnect_on_loss();
+    scene
+}
+
+/// Places a bookmark subscription, and returns its frame and what comes.
+fn replay(scene: &Scene, bookmark: &str) -> (Frame, Inbox) {
+    let (handler, inbox) = inbox();
+    let command = Command::subscribe("t").sub_id("s").bookmark(bookmark);
+    let pending = scene.begin(move |client| client.execute_async(command, handler));
+    let frame = scene.connection.expect("subscribe", SOON).unwrap();
+    scene.connection.reply_ok().unwrap();
+    pending.wait().unwrap();
+    (frame, inbox)
+}
+
+fn send(scene: &Scene, bookmark: &str, data: &str) {
+    let header = format!(r#"{{"c":"p","t":"t","sids":"s","bm":"{bookmark}"}}"#);
+    scene.connection.send(&header, data).unwrap();
+}
+
+/// Loses the connection, and returns the frame that places the subscription again.
+fn placed_again(scene: &mut Scene) -> Frame {
+    scene.connection.close();
+    scene.accept_again();
+    let frame = scene.connection.expect("subscribe", SOON).unwrap();
+    scene.connection.reply_ok().unwrap();
+    scene.settle();
+    frame
+}
+
+fn bookmark_of(frame: &Frame) -> Option<&str> {
+    frame.header("bookmark")
+}
+
+/// BS-4.
+#[test]
+fn most_recent_stands_for_the_recovery_point_and_for_the_beginning_without_one() {
+    let scene = Scene::logged_on("c");
+    let (frame, _inbox) = replay(&scene, "recent");
+    assert_eq!((bookmark_of(&frame), frame.header("a")), (Some("0"), Some("processed")));
+
+    let (scene, store) = with_store();
+    store.placed("s", &Bookmark::at(7, 3)).unwrap();
+    let (frame, _inbox) = replay(&scene, "recent");
+    assert_eq!((bookmark_of(&frame), frame.header("a")), (Some("7|3|"), Some("processed,persisted")));
+}
+
+/// BS-5, BS-6.
+#[test]
+fn a_starting_point_of_the_application_is_recorded_but_for_epoch_and_now() {
+    for (placed, recorded) in [("7|3|", "7|3|"), ("0", "0"), ("0|1|", "0"), ("[1|1|:1|9|]", "[1|1|:1|9|]")] {
+        let (scene, store) = with_store();
+        let (frame, _inbox) = replay(&scene, placed);
+        assert_eq!(bookmark_of(&frame), Some(placed));
+        assert_eq!(store.most_recent("s").unwrap().as_str(), recorded);
+    }
+}
+
+/// BS-2.
+#[test]
+fn a_bookmark_that_is_none_is_refused_before_anything_is_sent() {
+    let scene = Scene::logged_on("c");
+    let error = scene.client.subscribe_with_bookmark_of("[1|2|:]");
+    assert_eq!(error.kind(), ErrorKind::Command);
+    assert!(error.to_string().contains("[1|2|:]"), "{error}");
+    scene.subscribe("s");
+}
+
+trait SubscribeWithBookmark {
+    fn subscribe_with_bookmark_of(&self, text: &str) -> amps_client::Error;
+}
+
+impl SubscribeWithBookmark for Client {
+    fn subscribe_with_bookmark_of(&self, text: &str) -> amps_client::Error {
+        self.execute(Command::subscribe("t").sub_id("s").bookmark(text)).expect_err("no bookmark")
+    }
+}
+
+/// M-10, M-11.
+#[test]
+fn a_message_is_recorded_before_it_is_delivered_and_a_discarded_one_is_a_duplicate() {
+    let (scene, store) = with_store();
+    let (duplicates, seen) = inbox();
+    scene.client.set_duplicate_handler(duplicates);
+    let (_frame, inbox) = replay(&scene, "0");
+    send(&scene, "7|1|", "one");
+    send(&scene, "7|2|", "two");
+    let (one, two) = (inbox.next(), inbox.next());
+    assert_eq!((one.bookmark_seq(), two.bookmark_seq()), (1, 2));
+    assert_eq!(store.outstanding("s"), 2);
+    scene.client.discard(&one).unwrap();
+    send(&scene, "7|1|", "one");
+    send(&scene, "7|2|", "two");
+    assert_eq!(seen.next().data(), b"one");
+    assert_eq!(inbox.next().data(), b"two");
+    assert!(inbox.rest().is_empty() && seen.rest().is_empty());
+    store.discard_seq("s", two.bookmark_seq()).unwrap();
+    assert_eq!(store.most_recent("s").unwrap(), Bookmark::at(7, 2));
+}
+
+/// M-11, with a stream: its messages keep their numbers.
+#[test]
+fn the_messages_of_a_stream_are_recorded_as_they_arrive() {
+    let (scene, store) = with_store();
+    let command = Command::subscribe("t").sub_id("s").bookmark("0");
+    let mut stream = scene.accepted("subscribe", move |client| client.execute(command));
+    let frames: Vec<u8> = ["7|1|", "7|2|", "7|2|", "9|1|"]
+        .into_iter()
+        .flat_map(|bookmark| {
+            Frame::encode(&format!(r#"{{"c":"p","t":"t","sids":"s","bm":"{bookmark}"}}"#), "x")
+        })
+        .collect();
+    scene.connection.send_raw(frames).unwrap();
+    stream.set_timeout(Some(SOON));
+    let messages: Vec<Message> = stream.by_ref().take(4).map(Result::unwrap).collect();
+    let numbers: Vec<u64> = messages.iter().map(Message::bookmark_seq).collect();
+    assert_eq!((numbers, store.outstanding("s")), (vec![1, 2, 2, 3], 3));
+    messages.iter().for_each(|message| scene.client.discard(message).unwrap());
+    assert_eq!(store.outstanding("s"), 0);
+}
+
+/// BS-8, M-10: neither a queue message nor one without a bookmark.
+#[test]
+fn what_is_no_replay_is_not_recorded() {
+    let (scene, store) = with_store();
+    let inbox = scene.subscribe("s");
+    scene
+        .connection
+        .send(r#"{"c":"p","t":"q","sids":"s","bm":"7|1|","lp":"20260102T030405.0Z"}"#, "")
+        .unwrap();
+    scene.send("s", "");
+    assert_eq!((inbox.next().bookmark_seq(), inbox.next().bookmark_seq()), (0, 0));
+    assert_eq!(store.outstanding("s"), 0);
+}
+
+/// A store that breaks as it is told to.
+struct Broken {
+    inner: MemoryBookmarkStore,
+}
+
+impl Broken {
+    fn new() -> Broken {
+        Broken { inner: MemoryBookmarkStore::new() }
+    }
+}
+
+impl BookmarkStore for Broken {
+    fn log(&self, message: &Message) -> amps_client::Result<u64> {
+        self.inner.log(message)
+    }
+    fn is_discarded(&self, message: &Message) -> amps_client::Result<bool> {
+        self.inner.is_discarded(message)
+    }
+    fn receive(&self, message: &Message) -> amps_client::Result<Receipt> {
+        match message.data() {
+            b"fail" => Err(amps_client::Error::new(ErrorKind::Store, "the disk is full")),
+            b"panic" => panic!("a bug in the store"),
+            _ => self.inner.receive(message),
+        }
+    }
+    fn discard(&self, message: &Message) -> amps_client::Result<()> {
+        self.inner.discard(message)
+    }
+    fn discard_seq(&self, sub_id: &str, seq: u64) -> amps_client::Result<()> {
+        self.inner.discard_seq(sub_id, seq)
+    }
+    fn placed(&self, sub_id: &str, bookmark: &Bookmark) -> amps_client::Result<()> {
+        self.inner.placed(sub_id, bookmark)
+    }
+    fn most_recent(&self, sub_id: &str) -> amps_client::Result<Bookmark> {
+        self.inner.most_recent(sub_id)
+    }
+    fn persisted(&self, sub_id: &str, bookmark: &str) -> amps_client::Result<()> {
+        self.inner.persisted(sub_id, bookmark)
+    }
+    fn oldest_seq(&self, sub_id: &str) -> Option<u64> {
+        self.inner.oldest_seq(sub_id)
+    }
+    fn outstanding(&self, sub_id: &str) -> usize {
+        self.inner.outstanding(sub_id)
+    }
+    fn purge(&self) -> amps_client::Result<()> {
+        self.inner.purge()
+    }
+    fn purge_sub_id(&self, sub_id: &str) -> amps_client::Result<()> {
+        self.inner.purge_sub_id(sub_id)
+    }
+    fn prune(&self) -> amps_client::Result<()> {
+        self.inner.prune()
+    }
+    fn set_resize_handler(&self, handler: Option<Box<dyn amps_client::BookmarkStoreResizeHandler>>) {
+        self.inner.set_resize_handler(handler);
+    }
+}
+
+/// M-11.
+#[test]
+fn what_cannot_be_recorded_is_reported_and_not_delivered() {
+    let scene = Scene::prepared(Client::builder("c").bookmark_store(Broken::new()), |_| {});
+    let (_frame, inbox) = replay(&scene, "0");
+    send(&scene, "7|1|", "fail");
+    send(&scene, "7|2|", "panic");
+    send(&scene, "7|3|", "fine");
+    assert_eq!(inbox.next().data(), b"fine");
+    let failures = scene.record.wait_for_failures(2);
+    for (failure, text) in failures.iter().zip(["the disk is full", "a bug in the store"]) {
+        assert_eq!((failure.origin, failure.id.as_deref()), (Origin::BookmarkStore, Some("s")));
+        assert!(failure.error.to_string().contains(text), "{}", failure.error);
+    }
+    assert!(inbox.rest().is_empty());
+}
+
+/// M-20.
+#[test]
+fn a_persisted_acknowledgement_of_a_subscription_goes_to_the_store() {
+    let (scene, store) = with_store();
+    let (last_chance, unclaimed) = inbox();
+    scene.client.set_last_chance_handler(last_chance);
+    let (_frame, inbox) = replay(&scene, "0");
+    ["7|1|", "7|2|"].iter().for_each(|bookmark| send(&scene, bookmark, ""));
+    (0..2).for_each(|_| scene.client.discard(&inbox.next()).unwrap());
+    scene
+        .connection
+        .send(r#"{"c":"ack","sub_id":"s","bm":"7|1|","a":"persisted","status":"success"}"#, "")
+        .unwrap();
+    scene.settle();
+    assert_eq!(store.most_recent("s").unwrap(), Bookmark::at(7, 1));
+    scene.client.unsubscribe("s").unwrap();
+    scene
+        .connection
+        .send(r#"{"c":"ack","sub_id":"s","bm":"7|2|","a":"persisted","status":"success"}"#, "")
+        .unwrap();
+    scene.settle();
+    assert_eq!(store.most_recent("s").unwrap(), Bookmark::at(7, 1));
+    assert!(unclaimed.rest().is_empty());
+}
+
+#[test]
+fn a_discard_without_a_store_is_a_usage_error() {
+    let scene = Scene::logged_on("c");
+    let inbox = scene.subscribe("s");
+    scene.send("s", "");
+    assert_eq!(scene.client.discard(&inbox.next()).unwrap_err().kind(), ErrorKind::Usage);
+}
+
+/// SM-7, BS-17.
+#[test]
+fn with_a_store_a_subscription_goes_on_at_the_recovery_point() {
+    let store = Arc::new(MemoryBookmarkStore::new());
+    let mut scene = remembering(Client::builder("c").bookmark_store(Arc::clone(&store)));
+    let (_frame, inbox) = replay(&scene, "0");
+    ["7|1|", "7|2|"].iter().for_each(|bookmark| send(&scene, bookmark, ""));
+    scene.client.discard(&inbox.next()).unwrap();
+    inbox.next();
+    assert_eq!(bookmark_of(&placed_again(&mut scene)), Some("7|1|"));
+    ["7|1|", "7|2|"].iter().for_each(|bookmark| send(&scene, bookmark, bookmark));
+    assert_eq!(inbox.next().data(), b"7|2|");
+}
+
+/// SM-7, decision 17.
+#[test]
+fn without_a_store_a_subscription_goes_on_behind_the_last_message_of_each_publisher() {
+    let mut scene = remembering(Client::builder("c"));
+    let (_frame, inbox) = replay(&scene, "0");
+    assert_eq!(bookmark_of(&placed_again(&mut scene)), Some("0"), "as it was placed");
+    ["7|1|", "3|5|", "7|2|"].iter().for_each(|bookmark| send(&scene, bookmark, ""));
+    inbox.payloads(3);
+    assert_eq!(bookmark_of(&placed_again(&mut scene)), Some("3|5|,7|2|"));
+    assert_eq!(bookmark_of(&placed_again(&mut scene)), Some("3|5|,7|2|"), "nothing is forgotten");
+    let (frame, _) = replay(&scene, "7|1|");
+    assert_eq!(bookmark_of(&frame), Some("7|1|"));
+    assert_eq!(bookmark_of(&placed_again(&mut scene)), Some("7|1|"), "placed anew");
+}
+
+/// SM-7, decision 17: neither the whole log nor a gap.
+#[test]
+fn entered_at_now_and_lost_early_it_goes_on_ten_seconds_before_it_was_accepted() {
+    let memory = || Client::builder("c").bookmark_store(MemoryBookmarkStore::new());
+    for builder in [Client::builder("c"), memory()] {
+        let mut scene = remembering(builder);
+        let before = SystemTime::now() - Duration::from_secs(10);
+        let (_frame, inbox) = replay(&scene, "0|1|");
+        let after = SystemTime::now() - Duration::from_secs(10);
+        let first = placed_again(&mut scene);
+        let text = bookmark_of(&first).unwrap();
+        let [before, after] = [before, after].map(|time| Bookmark::time(time).to_string());
+        // Times without a fraction are shorter, and sort before those with one.
+        assert!(before.as_str() <= text && text <= after.as_str(), "{before} {text} {after}");
+        assert_eq!(bookmark_of(&placed_again(&mut scene)), Some(text), "the first acceptance counts");
+        send(&scene, "7|1|", "");
+        inbox.next();
+        let resumed = placed_again(&mut scene);
+        assert_eq!(bookmark_of(&resumed), Some("7|1|"));
+    }
+}
+
+/// SM-3: what is unsubscribed is forgotten, also by a command.
+#[test]
+fn an_unsubscribe_command_ends_the_subscription_here_too() {
+    let mut scene = remembering(Client::builder("c"));
+    let inbox = scene.subscribe("s");
+    let _ = scene.client.execute(Command::unsubscribe("s")).unwrap();
+    scene.send("s", "too late");
+    scene.settle();
+    assert!(inbox.rest().is_empty());
+    scene.connection.close();
+    scene.accept_again();
+    scene.settle();
+}
