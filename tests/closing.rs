@@ -237,9 +237,16 @@ fn connecting_and_closing_two_hundred_times_leaves_nothing_behind() {
     let (threads, files) = (threads_named("").values().sum::<usize>(), descriptors());
     (0..200).for_each(|_| round());
     settle();
-    wait_until("threads and descriptors are as before", || {
-        threads_named("").values().sum::<usize>() <= threads && descriptors() <= files
-    });
+    let deadline = Instant::now() + SOON;
+    // The server may have one more of each in hand than when they were counted; a leak would be two hundred.
+    let slack = 5;
+    let grown =
+        || threads_named("").values().sum::<usize>() > threads + slack || descriptors() > files + slack;
+    while grown() {
+        let (now, open) = (threads_named(""), descriptors());
+        assert!(Instant::now() < deadline, "{threads} threads became {now:?}, {files} files became {open}");
+        std::thread::yield_now();
+    }
 }
 
 /// 141, T-9: clones share the receive buffer, and detached copies hold their own.
