@@ -369,10 +369,12 @@ fn nothing_is_told_after_the_last_handle_has_gone() {
     let Scene { client, record, connection, peer } = Scene::logged_on("c");
     let (gate, weak) = (Gate::new(), client.downgrade());
     let held = gate.clone();
-    client.set_disconnect_handler(move |_: &Client, _: &Error| {
-        held.pass();
-        failure_of_the_handler()
-    });
+    client
+        .set_disconnect_handler(move |_: &Client, _: &Error| {
+            held.pass();
+            failure_of_the_handler()
+        })
+        .unwrap();
     connection.close();
     gate.wait_reached(1);
     // The handler holds the last handle when this one has gone.

@@ -112,7 +112,7 @@ fn no_lock_is_held_while_a_handler_or_a_listener_runs() {
     scene.client.clear_connection_state_listeners();
 
     let on_loss = probe.clone();
-    scene.client.set_disconnect_handler(move |_: &Client, _: &Error| on_loss.look());
+    scene.client.set_disconnect_handler(move |_: &Client, _: &Error| on_loss.look()).unwrap();
     scene.connection.close();
     assert_free(&outcomes, "the disconnect handler");
 }
@@ -157,7 +157,7 @@ fn no_lock_is_held_while_a_replaced_callback_is_dropped() {
     let setters: [(&str, Setter); 9] = [
         ("set_exception_listener", |c, d| c.set_exception_listener(move |_: &UnhandledError| keep(&d))),
         ("set_disconnect_handler", |c, d| {
-            c.set_disconnect_handler(move |_: &Client, _: &Error| keep(&d));
+            c.set_disconnect_handler(move |_: &Client, _: &Error| keep(&d)).unwrap();
         }),
         ("set_last_chance_handler", |c, d| c.set_last_chance_handler(move |_: &Message| keep(&d))),
         ("set_duplicate_handler", |c, d| c.set_duplicate_handler(move |_: &Message| keep(&d))),

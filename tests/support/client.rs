@@ -8,13 +8,13 @@ use std::time::{Duration, Instant};
 
 use amps_client::testing::{LogonAck, PeerConnection, ScriptedPeer};
 use amps_client::{
-    Client, ClientBuilder, Command, ConnectionState, Error, ErrorKind, HandlerError, Logon, Message,
-    MessageHandler, Origin, Result, UnhandledError,
+    Client, ClientBuilder, Command, ConnectionState, DisconnectHandler, Error, ErrorKind, HandlerError,
+    Logon, Message, MessageHandler, Origin, Result, UnhandledError,
 };
 use parking_lot::{Condvar, Mutex};
 
 /// How long anything may take before the test is lost.
-pub(crate) const SOON: Duration = Duration::from_secs(5);
+pub(crate) const SOON: Duration = Duration::from_secs(20);
 /// What counts as at once, on a busy machine.
 pub(crate) const AT_ONCE: Duration = Duration::from_millis(200);
 /// How long is looked for something that must not happen.
@@ -89,9 +89,14 @@ impl Scene {
         settle(&self.client, &self.connection);
     }
 
+    /// Has this disconnect handler called when the connection is lost.
+    pub(crate) fn on_loss(&self, handler: impl DisconnectHandler + 'static) {
+        self.client.set_disconnect_handler(handler).expect("a client that nobody else drives");
+    }
+
     /// Has a disconnect handler connect again to the same peer.
     pub(crate) fn reconnect_on_loss(&self) {
-        self.client.set_disconnect_handler(reconnects_to(&self.peer));
+        self.on_loss(reconnects_to(&self.peer));
     }
 
     /// Accepts the next connection and logs the client on, which somebody else has made connect.
