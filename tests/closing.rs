@@ -327,7 +327,7 @@ fn closing_releases_a_publish_that_the_peer_does_not_take() {
     assert_eq!(publisher.at_once().unwrap_err().kind(), ErrorKind::Disconnected);
 }
 
-/// T-1: what was published before a close leaves with it, if the peer takes it.
+/// T-1, T-2: what was published before a close leaves with it, and no answer is waited for.
 #[test]
 fn what_was_published_before_a_close_still_leaves() {
     for _ in 0..20 {

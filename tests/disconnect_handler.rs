@@ -220,7 +220,7 @@ fn closing_does_not_call_the_handler() {
     assert!(scene.record.failures().is_empty());
 }
 
-/// 32, D-10: the handler is running when the client is closed; what it tries then fails, and nothing is reported.
+/// 32, 72, D-10: the handler is running when the client is closed; what it tries then fails, and nothing is reported.
 #[test]
 fn a_handler_that_runs_while_the_client_is_closed_cannot_connect_any_more() {
     let scene = Scene::logged_on("c");
