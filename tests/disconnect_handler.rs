@@ -113,7 +113,8 @@ fn a_handler_that_panics_is_reported_and_the_client_can_be_used_again() {
     scene.connection.close();
     scene.record.wait_for_failure(ErrorKind::HandlerPanicked, "the handler blew up");
     scene.record.wait_for_failure(ErrorKind::Disconnected, "reconnect failed");
-    log_on(&scene.client, &connect(&scene.client, &scene.peer));
+    let connection = connect(&scene.client, &scene.peer);
+    log_on(&scene.client, &connection);
 }
 
 /// 29, D-8.
