@@ -18,7 +18,7 @@ fn garbage() -> Vec<(&'static str, Vec<u8>)> {
     ]
 }
 
-/// 40, D-1, E 1.4.
+/// 40, D-1, D-3, E 1.4.
 #[test]
 fn bytes_that_are_no_frame_are_reported_and_the_connection_counts_as_lost() {
     for (what, bytes) in garbage() {

@@ -235,9 +235,16 @@ fn connecting_and_closing_two_hundred_times_leaves_nothing_behind() {
     let (threads, files) = (threads_named("").values().sum::<usize>(), descriptors());
     (0..200).for_each(|_| round());
     settle();
-    wait_until("threads and descriptors are as before", || {
-        threads_named("").values().sum::<usize>() <= threads && descriptors() <= files
-    });
+    let deadline = Instant::now() + SOON;
+    // The server may have one more of each in hand than when they were counted; a leak would be two hundred.
+    let slack = 5;
+    let grown =
+        || threads_named("").values().sum::<usize>() > threads + slack || descriptors() > files + slack;
+    while grown() {
+        let (now, open) = (threads_named(""), descriptors());
+        assert!(Instant::now() < deadline, "{threads} threads became {now:?}, {files} files became {open}");
+        std::thread::yield_now();
+    }
 }
 
 /// 141, T-9: clones share the receive buffer, and detached copies hold their own.
@@ -318,7 +325,7 @@ fn closing_releases_a_publish_that_the_peer_does_not_take() {
     assert_eq!(publisher.at_once().unwrap_err().kind(), ErrorKind::Disconnected);
 }
 
-/// T-1: what was published before a close leaves with it, if the peer takes it.
+/// T-1, T-2: what was published before a close leaves with it, and no answer is waited for.
 #[test]
 fn what_was_published_before_a_close_still_leaves() {
     for _ in 0..20 {

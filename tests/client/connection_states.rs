@@ -115,7 +115,8 @@ fn a_connection_that_fails_before_it_was_told_is_not_told_at_all() {
     assert!(record.story().is_empty(), "{:?}", record.story());
     client.set_thread_created_callback(|| {});
     peer.accept(SOON).unwrap().wait_closed(SOON).unwrap();
-    log_on(&client, &connect(&client, &peer));
+    let connection = connect(&client, &peer);
+    log_on(&client, &connection);
     assert_eq!(record.states(), [Connected, LoggedOn]);
 }
 
@@ -133,7 +134,8 @@ fn a_listener_may_remove_itself_and_is_not_called_again() {
     });
     *id.lock() = Some(added);
     let record = Record::of(&client);
-    log_on(&client, &connect(&client, &peer));
+    let connection = connect(&client, &peer);
+    log_on(&client, &connection);
     assert_eq!((record.states().len(), calls.load(Ordering::Relaxed)), (2, 1));
     assert!(record.failures().is_empty());
     assert!(!client.remove_connection_state_listener(added));
@@ -159,7 +161,8 @@ fn listeners_may_be_added_and_cleared_at_any_time_and_one_added_twice_is_called_
         }
     });
     let peer = ScriptedPeer::start().unwrap();
-    log_on(&client, &connect(&client, &peer));
+    let connection = connect(&client, &peer);
+    log_on(&client, &connection);
     client.close();
     assert_eq!(shared.states(), [Connected, LoggedOn], "cleared by then");
     assert_eq!(added.states(), [LoggedOn], "not told what was under way when it was added");
@@ -298,7 +301,8 @@ fn heartbeats_on_a_connection_that_is_gone_are_not_told() {
 fn a_closed_client_can_connect_again() {
     let scene = Scene::logged_on("c");
     scene.client.close();
-    log_on(&scene.client, &connect(&scene.client, &scene.peer));
+    let connection = connect(&scene.client, &scene.peer);
+    log_on(&scene.client, &connection);
     scene.client.close();
     let once = [Connected, LoggedOn, Disconnected, Shutdown];
     assert_eq!(scene.record.states(), [once, once].concat());

@@ -111,7 +111,8 @@ fn a_handler_that_panics_is_reported_and_the_client_can_be_used_again() {
     scene.connection.close();
     scene.record.wait_for_failure(ErrorKind::HandlerPanicked, "the handler blew up");
     scene.record.wait_for_failure(ErrorKind::Disconnected, "reconnect failed");
-    log_on(&scene.client, &connect(&scene.client, &scene.peer));
+    let connection = connect(&scene.client, &scene.peer);
+    log_on(&scene.client, &connection);
 }
 
 /// 29, D-8.
@@ -218,7 +219,7 @@ fn closing_does_not_call_the_handler() {
     assert!(scene.record.failures().is_empty());
 }
 
-/// 32, D-10: the handler is running when the client is closed; what it tries then fails, and nothing is reported.
+/// 32, 72, D-10: the handler is running when the client is closed; what it tries then fails, and nothing is reported.
 #[test]
 fn a_handler_that_runs_while_the_client_is_closed_cannot_connect_any_more() {
     let scene = Scene::logged_on("c");

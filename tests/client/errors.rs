@@ -135,7 +135,8 @@ fn a_refused_connection_is_connection_refused_and_changes_no_state() {
     assert_eq!(error.uri(), Some(peer.uri("json").as_str()));
     assert!(record.story().is_empty() && !client.is_connected());
     peer.listen_again().unwrap();
-    log_on(&client, &connect(&client, &peer));
+    let connection = connect(&client, &peer);
+    log_on(&client, &connection);
 }
 
 /// 7.

@@ -150,6 +150,8 @@ fn without_retry_commands_fail_at_once_in_an_outage_and_during_a_logon() {
     }
     scene.connection.reply_ok().unwrap();
     scene.record.wait_for_states(&reconnected());
+    // The handler may be about to return.
+    scene.client.set_retry_on_disconnect(true);
     scene.settle();
     let commands: Vec<_> = scene.connection.frames().iter().map(|f| f.frame().message().command()).collect();
     assert_eq!(commands, [CommandType::Logon, CommandType::Flush]);

@@ -233,6 +233,19 @@ fn waiting_is_refused_in_every_callback_on_the_receive_thread() {
     }
 }
 
+/// T-5, T-9, E-4: any thread may call any method, and keep and pass on what it gets.
+#[test]
+fn handles_streams_messages_and_errors_cross_threads() {
+    fn shared<T: Send + Sync + 'static>() {}
+    fn sent<T: Send + 'static>() {}
+    shared::<Client>();
+    shared::<amps_client::WeakClient>();
+    shared::<Message>();
+    shared::<Error>();
+    shared::<Command>();
+    sent::<amps_client::MessageStream>();
+}
+
 /// 136, T-3: it returns, nothing further is delivered, and it is told.
 #[test]
 fn a_handler_may_close_its_client() {
