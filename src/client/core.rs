@@ -6,12 +6,13 @@
 //! to the right. `registry` and `settings` are leaves: nothing is taken while they are held. None is held across user
 //! code, a blocking read or write, or a wait; the exception is a handler's own cell, which only receive threads take.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
+use super::Config;
 use super::acks::AckTable;
 use super::context::{ListenerScope, ThreadKey, is_any_receive_thread};
 use super::heartbeat::HeartbeatSetting;
@@ -22,7 +23,6 @@ use super::reply::Reply;
 use super::session::{Phase, Session};
 use super::sinks::Routes;
 use super::worker::Worker;
-use super::{ClientHandle, Config};
 use crate::callbacks::{ConnectionState, Origin, UnhandledError};
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::PublishStore;
@@ -47,9 +47,16 @@ pub(crate) struct Core {
     pub(crate) threads: Threads,
     /// Counts resubscriptions, from before each begins.
     recoveries: AtomicU64,
-    /// The handle that callbacks are given, as long as the application holds one.
-    pub(crate) handle: Mutex<std::sync::Weak<ClientHandle>>,
+    /// The handles of the application.
+    pub(crate) owners: Owners,
+    /// Itself, for what is lent to callbacks.
+    pub(crate) me: Weak<Core>,
 }
+
+/// How many handles the application holds. The threads of the client hold none, so that the last one means that the
+/// application is done; from then on there are no more.
+#[derive(Debug)]
+pub(crate) struct Owners(AtomicUsize);
 
 /// What may change while the client runs.
 #[derive(Debug)]
@@ -72,7 +79,7 @@ pub(crate) struct Threads {
 }
 
 impl Core {
-    pub(crate) fn new(config: Config) -> Core {
+    pub(crate) fn new(config: Config) -> Arc<Core> {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let registry = Arc::new(Registry::default());
         let frames = |store: &Arc<dyn PublishStore>| -> Box<dyn StoredFrames> {
@@ -80,7 +87,7 @@ impl Core {
         };
         let frames = config.publish_store.as_ref().map(frames);
         let link = Arc::new(Link::new(&config.name, config.outbox_limit, frames));
-        Core {
+        Arc::new_cyclic(|me| Core {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
             config,
             link,
@@ -100,8 +107,9 @@ impl Core {
             stops: AtomicU64::new(0),
             threads: Threads::default(),
             recoveries: AtomicU64::new(0),
-            handle: Mutex::default(),
-        }
+            owners: Owners(AtomicUsize::new(1)),
+            me: Weak::clone(me),
+        })
     }
 
     /// True on the receive thread of the current connection.
@@ -312,6 +320,23 @@ impl Core {
     /// Waits, unless the client is closed meanwhile, which ends the wait at once. False if it is being closed.
     pub(crate) fn sleep_unless_closed(&self, time: Duration) -> bool {
         self.threads.sleep_unless_closed(time)
+    }
+}
+
+impl Owners {
+    /// One more, unless they are all gone.
+    pub(crate) fn join(&self) -> bool {
+        let more = |count: usize| (count > 0).then(|| count + 1);
+        self.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, more).is_ok()
+    }
+
+    /// One less. True if that was the last.
+    pub(crate) fn leave(&self) -> bool {
+        self.0.fetch_sub(1, Ordering::AcqRel) == 1
+    }
+
+    pub(crate) fn are_gone(&self) -> bool {
+        self.0.load(Ordering::Acquire) == 0
     }
 }
 

@@ -46,6 +46,8 @@ pub(crate) struct Session {
     pub(crate) closing: bool,
     /// The application has closed the client and not connected it again.
     pub(crate) closed: bool,
+    /// The application has let go of the client for good.
+    pub(crate) dropped: bool,
     /// A thread is connecting.
     pub(crate) connecting: bool,
     /// The repair of a lost connection that is under way.
@@ -213,7 +215,7 @@ impl Session {
     /// True if this thread must not connect: the client is being closed, or was since its repair began (D-10).
     pub(crate) fn is_closed_to(&self, thread: ThreadKey) -> bool {
         let cancelled = |repair: &Repair| repair.by == thread && repair.cancelled;
-        self.closing || self.repair.as_ref().is_some_and(cancelled)
+        self.closing || self.dropped || self.repair.as_ref().is_some_and(cancelled)
     }
 
     /// The connection is gone, if there was one.
