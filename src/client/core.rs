@@ -74,8 +74,16 @@ pub(crate) struct Settings {
 #[derive(Debug, Default)]
 pub(crate) struct Threads {
     running: Mutex<Vec<Arc<Worker>>>,
-    closing: Mutex<bool>,
+    closing: Mutex<Closing>,
     closed: Condvar,
+}
+
+/// Whether the client is being closed.
+#[derive(Debug, Default)]
+struct Closing {
+    now: bool,
+    /// Moves when it begins and when it ends, for those who look too late.
+    moves: u64,
 }
 
 impl Core {
@@ -244,6 +252,17 @@ impl Core {
         }
     }
 
+    /// This thread has made a connection and lets everybody use it. False if it is gone again; all that was about it is
+    /// over then.
+    pub(crate) fn open_to_all(&self, me: ThreadKey) -> bool {
+        let open = self.link.open(me);
+        if !open {
+            let text = "the connection was lost before it could be used";
+            self.abandon(&Error::new(ErrorKind::Disconnected, text));
+        }
+        open
+    }
+
     /// Drops a connection whose logon failed or that is given up: not a loss, so nobody is asked to repair it.
     pub(crate) fn abandon(&self, cause: &Error) {
         self.stops.fetch_add(1, Ordering::AcqRel);
@@ -317,9 +336,11 @@ impl Core {
         self.session.lock().phase != Phase::Disconnected
     }
 
-    /// Waits, unless the client is closed meanwhile, which ends the wait at once. False if it is being closed.
+    /// Waits, unless the client is closed meanwhile, which ends the wait at once. False if it was, or if what this thread
+    /// is at was cancelled by that before.
     pub(crate) fn sleep_unless_closed(&self, time: Duration) -> bool {
-        self.threads.sleep_unless_closed(time)
+        let moves = self.threads.closing.lock().moves;
+        !self.session.lock().is_closed_to(ThreadKey::current()) && self.threads.sleep(time, moves)
     }
 }
 
@@ -366,13 +387,14 @@ impl Threads {
     /// Makes the caller the one who closes. If somebody else is at it, waits for them if `wait`, and returns false.
     fn begin_close(&self, wait: bool, limit: Option<Duration>) -> bool {
         let mut closing = self.closing.lock();
-        if !*closing {
-            *closing = true;
+        if !closing.now {
+            closing.now = true;
+            closing.moves += 1;
             // Whoever sleeps until then wakes up.
             self.closed.notify_all();
             return true;
         }
-        while wait && *closing {
+        while wait && closing.now {
             match limit {
                 None => self.closed.wait(&mut closing),
                 Some(limit) => {
@@ -385,15 +407,27 @@ impl Threads {
         false
     }
 
-    fn sleep_unless_closed(&self, time: Duration) -> bool {
-        let Some(deadline) = Instant::now().checked_add(time) else { return true };
+    /// Sleeps for as long as nobody closes the client. `moves` was read before the caller made sure that it is wanted.
+    fn sleep(&self, time: Duration, moves: u64) -> bool {
+        let deadline = Instant::now().checked_add(time);
         let mut closing = self.closing.lock();
-        while !*closing && !self.closed.wait_until(&mut closing, deadline).timed_out() {}
-        !*closing
+        while closing.moves == moves {
+            match deadline {
+                None => self.closed.wait(&mut closing),
+                Some(deadline) => {
+                    if self.closed.wait_until(&mut closing, deadline).timed_out() {
+                        break;
+                    }
+                }
+            }
+        }
+        closing.moves == moves
     }
 
     fn end_close(&self) {
-        *self.closing.lock() = false;
+        let mut closing = self.closing.lock();
+        closing.now = false;
+        closing.moves += 1;
         self.closed.notify_all();
     }
 }

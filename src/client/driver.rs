@@ -65,6 +65,10 @@ impl Claim {
                 Outage::Mine => return Ok(Some(Claim { me })),
                 Outage::Over => return Ok(None),
                 Outage::Closing => return Err(closed()),
+                Outage::InOwnHands => {
+                    let text = "connect_and_logon was called by the thread that connects, from within";
+                    return Err(Error::new(ErrorKind::Usage, text));
+                }
                 Outage::InOtherHands => {
                     let left =
                         deadline.map_or(LOOK, |deadline| deadline.saturating_duration_since(Instant::now()));
@@ -78,17 +82,21 @@ impl Claim {
         }
     }
 
-    /// It is done: the gate opens. False if the connection was lost again meanwhile; then it is still to be done.
-    pub(crate) fn open(&self, core: &Core) -> bool {
-        if !core.link.open(self.me) {
-            return false;
+    /// It is done: the gate opens. Says why the connection was lost again if it was meanwhile; then it is still to be done.
+    pub(crate) fn open(&self, core: &Core) -> Option<Error> {
+        if !core.open_to_all(self.me) {
+            let lost = core.session.lock().lost_again(self.me);
+            return Some(lost.unwrap_or_else(closed));
         }
         core.session.lock().end_repair(self.me);
-        true
+        None
     }
 
-    /// It is given up.
+    /// It has failed: the client is closed, unless that is what ended it. Nobody else begins before that is done.
     pub(crate) fn give_up(self, core: &Core) {
+        if !is_cancelled(core) {
+            core.close(None);
+        }
         core.session.lock().end_repair(self.me);
         core.link.down(self.me);
     }
@@ -137,6 +145,11 @@ pub(crate) fn abandon(core: &Core, cause: &Error) {
     if core.is_connected() {
         core.abandon(cause);
     }
+}
+
+/// The calling thread goes on until there is a connection, or until it says that there will be none.
+pub(crate) fn persist(core: &Core, persistent: bool) {
+    core.session.lock().persist(ThreadKey::current(), persistent);
 }
 
 /// True if nothing is wanted any more of the repair that this thread is at.

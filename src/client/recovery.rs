@@ -113,14 +113,15 @@ fn call_handler(core: &Core, cause: &Error) -> Result<(), Failure> {
 
 /// The handler has returned: the gate opens, or nobody has any hope (D-8).
 fn finish(core: &Core, me: ThreadKey, cause: &Error, outcome: Result<(), Failure>) -> Finish {
-    let end = core.session.lock().end_repair(me);
-    let repaired = end == Repaired::Connected && core.link.open(me);
-    if end == Repaired::Connected
+    let wanted = core.session.lock().is_to_be_connected(me);
+    let repaired = wanted && core.open_to_all(me);
+    if wanted
         && !repaired
-        && let Some(again) = core.session.lock().repair_again(me)
+        && let Some(again) = core.session.lock().lost_again(me)
     {
         return Finish::LostAgain(again);
     }
+    let end = core.session.lock().end_repair(me);
     if !repaired {
         core.link.down(me);
     }
