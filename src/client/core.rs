@@ -15,6 +15,7 @@ use parking_lot::{Condvar, Mutex};
 use super::Config;
 use super::acks::AckTable;
 use super::context::{ListenerScope, ThreadKey, is_any_receive_thread};
+use super::driver::AttemptLimit;
 use super::heartbeat::HeartbeatSetting;
 use super::link::{Link, Refusal, Sender, StoredFrames};
 use super::publishing::StoreFrames;
@@ -47,6 +48,7 @@ pub(crate) struct Core {
     pub(crate) threads: Threads,
     /// Counts resubscriptions, from before each begins.
     recoveries: AtomicU64,
+    pub(crate) attempt_limit: AttemptLimit,
     /// The handles of the application.
     pub(crate) owners: Owners,
     /// Itself, for what is lent to callbacks.
@@ -115,6 +117,7 @@ impl Core {
             stops: AtomicU64::new(0),
             threads: Threads::default(),
             recoveries: AtomicU64::new(0),
+            attempt_limit: AttemptLimit::none(),
             owners: Owners(AtomicUsize::new(1)),
             me: Weak::clone(me),
         })

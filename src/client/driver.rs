@@ -1,6 +1,7 @@
 //! What an `HAClient` may do with its client that others may not: connect it, log it on, and hold the gate in between.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{RecvTimeoutError, bounded};
@@ -100,6 +101,44 @@ impl Claim {
         core.session.lock().end_repair(self.me);
         core.link.down(self.me);
     }
+}
+
+/// Until when the attempt that is under way may go on. What it waits for is bounded by this alone: the receive thread ends
+/// the connection when the time is over, and whoever waits for an answer or for a peer that does not read goes on.
+#[derive(Debug)]
+pub(crate) struct AttemptLimit {
+    epoch: Instant,
+    /// Microseconds since the epoch; `NEVER` without a limit.
+    ends: AtomicU64,
+}
+
+const NEVER: u64 = u64::MAX;
+
+impl AttemptLimit {
+    pub(crate) fn none() -> AttemptLimit {
+        AttemptLimit { epoch: Instant::now(), ends: AtomicU64::new(NEVER) }
+    }
+
+    fn set(&self, deadline: Option<Instant>) {
+        let since = |deadline: Instant| deadline.saturating_duration_since(self.epoch).as_micros();
+        let ends = deadline.map_or(NEVER, |deadline| u64::try_from(since(deadline)).unwrap_or(NEVER));
+        self.ends.store(ends, Ordering::Relaxed);
+    }
+
+    /// True if there is a limit, and it has passed.
+    #[inline]
+    pub(crate) fn is_over(&self) -> bool {
+        let ends = self.ends.load(Ordering::Relaxed);
+        ends != NEVER && self.epoch.elapsed().as_micros() >= u128::from(ends)
+    }
+}
+
+/// Makes an attempt that has to be done by this time.
+pub(crate) fn within<T>(core: &Core, deadline: Option<Instant>, attempt: impl FnOnce() -> T) -> T {
+    core.attempt_limit.set(deadline);
+    let outcome = attempt();
+    core.attempt_limit.set(None);
+    outcome
 }
 
 /// Connects in the course of a repair. A close is noticed at once; the deadline ends the wait.

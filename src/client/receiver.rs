@@ -68,6 +68,10 @@ pub(crate) fn run(core: &Arc<Core>, transport: &dyn Transport, stops: u64) -> Op
             }
         }
         clockwork.beat_if_due();
+        if core.attempt_limit.is_over() {
+            let text = "the time allowed for connecting was over";
+            return Some(Error::new(ErrorKind::TimedOut, text));
+        }
     }
 }
 
