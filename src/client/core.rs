@@ -17,7 +17,7 @@ use super::acks::AckTable;
 use super::context::{ListenerScope, ThreadKey, is_any_receive_thread};
 use super::driver::AttemptLimit;
 use super::heartbeat::HeartbeatSetting;
-use super::link::{Link, Refusal, Sender, StoredFrames};
+use super::link::{Link, Patience, Refusal, Sender, StoredFrames};
 use super::publishing::StoreFrames;
 use super::registry::Registry;
 use super::reply::Reply;
@@ -46,7 +46,7 @@ pub(crate) struct Core {
     /// Bumped by whatever ends a connection on purpose; a receive thread that sees it move stops.
     pub(crate) stops: AtomicU64,
     pub(crate) threads: Threads,
-    /// Counts resubscriptions, from before each begins.
+    /// Counts resubscriptions that have ended.
     recoveries: AtomicU64,
     pub(crate) attempt_limit: AttemptLimit,
     /// The handles of the application.
@@ -129,13 +129,13 @@ impl Core {
         self.receive_thread.load(Ordering::Acquire) == ThreadKey::current().as_u64()
     }
 
-    /// How many resubscriptions have begun.
+    /// How many resubscriptions have ended. Whoever finds it moved when the gate is open has missed one.
     pub(crate) fn recoveries(&self) -> u64 {
         self.recoveries.load(Ordering::Acquire)
     }
 
-    /// A resubscription begins.
-    pub(crate) fn begin_recovery(&self) {
+    /// A resubscription has ended, well or not, and the gate is not open yet.
+    pub(crate) fn end_recovery(&self) {
         self.recoveries.fetch_add(1, Ordering::AcqRel);
     }
 
@@ -162,7 +162,10 @@ impl Core {
         Sender {
             thread: ThreadKey::current(),
             never_waits: self.is_receive_thread() || ListenerScope::is_inside(self.id),
-            patient: self.settings.retry_on_disconnect.load(Ordering::Relaxed),
+            patience: match self.settings.retry_on_disconnect.load(Ordering::Relaxed) {
+                true => Patience::Outage,
+                false => Patience::None,
+            },
             deadline,
         }
     }
@@ -231,6 +234,14 @@ impl Core {
             command
         };
         released.into_iter().map(tell).collect()
+    }
+
+    /// Releases whoever waits for an answer, also to what was not sent yet: it will not be.
+    pub(crate) fn release_everybody(&self, cause: &Error) {
+        let waiters = self.acks.lock().release_all();
+        for waiter in waiters {
+            waiter.fulfil(Err(cause.clone()));
+        }
     }
 
     /// Ends the routes and streams of a lost connection. A command that was not sent yet goes on waiting and keeps its
@@ -310,11 +321,7 @@ impl Core {
         if let Some(transport) = self.link.close() {
             transport.shutdown();
         }
-        let cause = Error::new(ErrorKind::Disconnected, "the client was closed");
-        let waiters = self.acks.lock().release_all();
-        for waiter in waiters {
-            waiter.fulfil(Err(cause.clone()));
-        }
+        self.release_everybody(&Error::new(ErrorKind::Disconnected, "the client was closed"));
         self.end_everything(&End::Complete);
         self.link.stop_flusher(if hangs { Some(Duration::ZERO) } else { left() });
         if !hangs {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::core::Core;
-use super::link::Outgoing;
+use super::link::{Outgoing, Patience, Sender};
 use super::publishing;
 use super::recovery::reviving;
 use super::reply::Reply;
@@ -267,7 +267,14 @@ impl Placement<'_> {
         let id = id_of(&self.command);
         let mut frame =
             Frame { core: self.core, command: &self.command, acks: self.acks, id: &id, recoveries };
-        let sent = reviving(self.core, || self.core.link.send(&self.core.sender(self.deadline), &mut frame));
+        let sender = || {
+            let sender = self.core.sender(self.deadline);
+            // A subscription that is remembered is carried over, whoever waits; during a recovery nobody could tell whether
+            // it is.
+            let keeps = recoveries.is_some() && sender.patience == Patience::None;
+            if keeps { Sender { patience: Patience::Logon, ..sender } } else { sender }
+        };
+        let sent = reviving(self.core, || self.core.link.send(&sender(), &mut frame));
         if let Err(refusal) = sent {
             self.core.acks.lock().cancel(&id);
             return Err(self.core.refusal(refusal, self.command.command_type().name()));
@@ -321,22 +328,24 @@ impl Placement<'_> {
         let user = self.command.ack_type_value();
         let entered = manager.subscribe(&SharedHandler(sink), &self.command, user);
         loop {
-            match self.send(reply.clone(), Some(recoveries)) {
-                Err(error)
-                    if error.kind() == ErrorKind::RetryOperation && self.core.recoveries() != recoveries =>
-                {
-                    if manager.generation() > entered {
-                        return Ok(None);
-                    }
-                    recoveries = self.core.recoveries();
-                    if let Some(reply) = &reply {
-                        let id = id_of(&self.command);
-                        self.core.acks.lock().register(&id, self.awaited, Arc::clone(reply));
-                    }
-                }
-                // What was sent and not answered is placed again by the recovery, and the caller need not know.
-                Err(error) if error.is_disconnect() && self.core.will_recover() => return Ok(None),
-                outcome => return outcome,
+            let outcome = self.send(reply.clone(), Some(recoveries));
+            let Err(error) = &outcome else { return outcome };
+            // What was sent and not answered is placed again by the recovery, and the caller need not know.
+            if error.is_disconnect() && self.core.will_recover() {
+                return Ok(None);
+            }
+            if error.kind() != ErrorKind::RetryOperation {
+                return outcome;
+            }
+            // A recovery has ended meanwhile: did it take this subscription with it? If not, it is to be sent, unless the
+            // next one does.
+            recoveries = self.core.recoveries();
+            if manager.generation() > entered {
+                return Ok(None);
+            }
+            if let Some(reply) = &reply {
+                let id = id_of(&self.command);
+                self.core.acks.lock().register(&id, self.awaited, Arc::clone(reply));
             }
         }
     }
@@ -398,21 +407,21 @@ fn take_back(core: &Core, command: &Command) {
     } else {
         return;
     };
-    if let Err(error) = unanswered(core, undo) {
-        core.report(error, Origin::Unsubscribe);
+    match unanswered(core, undo) {
+        // Without a connection there is nothing left to take back.
+        Err(error) if !error.is_disconnect() => core.report(error, Origin::Unsubscribe),
+        _ => {}
     }
 }
 
-/// Sends a command that has an id and asks for nothing; never waits for an outage to end.
+/// Sends a command that has an id and asks for nothing. It waits neither for an outage nor for a recovery to end; during a
+/// recovery it is sent when that has ended.
 pub(crate) fn unanswered(core: &Core, mut command: Command) -> Result<()> {
     command.renew_id();
-    let sender = || super::link::Sender { patient: false, ..core.sender(None) };
-    core.link.publish(sender, |buffer| command.encode(AckType::NONE, buffer)).map_err(|refusal| {
-        match core.refusal(refusal, command.command_type().name()) {
-            error if error.kind() == ErrorKind::RetryOperation => ErrorKind::Disconnected.into(),
-            error => error,
-        }
-    })
+    let sender = || Sender { patience: Patience::Aside, ..core.sender(None) };
+    core.link
+        .publish(sender, |buffer| command.encode(AckType::NONE, buffer))
+        .map_err(|refusal| core.refusal(refusal, command.command_type().name()))
 }
 
 fn id_of(command: &Command) -> String {
@@ -440,7 +449,7 @@ struct Frame<'a> {
     command: &'a Command,
     acks: AckType,
     id: &'a str,
-    /// How many recoveries had begun when the command was entered to be placed by the next one.
+    /// How many recoveries had ended before the command was entered to be placed by the next one.
     recoveries: Option<u64>,
 }
 

@@ -270,12 +270,12 @@ fn established(core: &Core, info: ServerInfo, replayed: &dyn Fn() -> Result<()>)
 fn resubscribe(core: &Core, version: u64) -> Result<()> {
     let Some(manager) = core.config.subscription_manager.as_deref() else { return Ok(()) };
     let Some(client) = Client::lent(core) else { return Err(lost()) };
-    core.begin_recovery();
     let mut outcome = Ok(());
     let contained = contain(|| {
         outcome = manager.resubscribe(&client);
         Ok(())
     });
+    core.end_recovery();
     if let Err(failure) = contained {
         let error = failure.error.clone();
         core.registry.report(failure.unhandled(Origin::FailedResubscribeHandler));

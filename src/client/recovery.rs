@@ -138,6 +138,7 @@ fn finish(core: &Core, me: ThreadKey, cause: &Error, outcome: Result<(), Failure
         return Finish::Failed;
     }
     core.session.lock().give_up(cause);
+    core.release_everybody(&lost_while_waiting(cause));
     core.end_everything(&End::Failed(lost_while_waiting(cause)));
     core.announce(ConnectionState::Shutdown);
     let error = Error::new(ErrorKind::Disconnected, "reconnect failed").with_source(cause.clone());

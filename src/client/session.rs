@@ -227,9 +227,10 @@ impl Session {
         }
     }
 
-    /// True unless the client is closed or a repair has failed.
+    /// There is a connection, or somebody is at work on one.
     pub(crate) fn may_recover(&self) -> bool {
-        !self.closing && self.broken.is_none() && self.announced != ConnectionState::Shutdown
+        let is_repaired = self.repair.as_ref().is_some_and(|repair| !repair.cancelled);
+        !self.closing && !self.dropped && (self.is_connected() || is_repaired)
     }
 
     pub(crate) fn is_repaired_by(&self, thread: ThreadKey) -> bool {

@@ -54,9 +54,21 @@ pub(crate) struct Sender {
     pub(crate) thread: ThreadKey,
     /// Nothing may wait: the caller is a receive thread or a state listener.
     pub(crate) never_waits: bool,
-    /// An outage is waited out.
-    pub(crate) patient: bool,
+    pub(crate) patience: Patience,
     pub(crate) deadline: Option<Instant>,
+}
+
+/// What a caller does that may not send now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Patience {
+    /// Waits, also for the end of an outage.
+    Outage,
+    /// Waits for the end of a logon or a recovery, but not of an outage.
+    Logon,
+    /// Leaves its frame to be sent behind the recovery, and does not wait for that.
+    Aside,
+    /// Gives up.
+    None,
 }
 
 /// A frame whose sending somebody follows.
@@ -419,9 +431,15 @@ impl Link {
             if mine && (state.front.len() <= self.room || !state.writing) {
                 return Ok((state, Place::Front));
             }
-            if !mine && !sender.patient {
+            if !mine {
                 let is_up = state.transport.is_some() && state.gate != Gate::Lost;
-                return Err(if is_up { Refusal::Busy } else { Refusal::NotConnected });
+                match sender.patience {
+                    Patience::Outage => {}
+                    _ if !is_up => return Err(Refusal::NotConnected),
+                    Patience::Logon => {}
+                    Patience::Aside => return self.admit_at_once(state),
+                    Patience::None => return Err(Refusal::Busy),
+                }
             }
             waited = true;
             match sender.deadline {

@@ -63,7 +63,7 @@ fn sender() -> Sender {
     Sender {
         thread: ThreadKey::current(),
         never_waits: false,
-        patient: true,
+        patience: Patience::Outage,
         deadline: Some(Instant::now() + LIMIT),
     }
 }
@@ -201,7 +201,7 @@ fn whoever_does_not_hold_the_gate_waits_for_it_or_is_told_at_once() {
     let link = open_link(&wire);
     let hold = link.acquire(&sender()).unwrap();
     std::thread::scope(|scope| {
-        let impatient = scope.spawn(|| put(&link, || Sender { patient: false, ..sender() }, "no"));
+        let impatient = scope.spawn(|| put(&link, || Sender { patience: Patience::None, ..sender() }, "no"));
         assert!(matches!(impatient.join().unwrap(), Err(Refusal::Busy)));
         let late =
             scope.spawn(|| put(&link, || Sender { deadline: Some(Instant::now()), ..sender() }, "late"));
