@@ -8,7 +8,7 @@ use super::link::{Outgoing, Patience, Sender};
 use super::publishing;
 use super::recovery::reviving;
 use super::reply::Reply;
-use super::routes::{Route, RouteKind};
+use super::routes::{OnLoss, Route, RouteKind};
 use super::sinks::Sink;
 use super::subscription_manager::{SharedHandler, SubscriptionManager};
 use crate::callbacks::Origin;
@@ -154,7 +154,7 @@ pub(crate) fn place_again(
     let wanted = Wanted { remembered: true, ..Wanted::default() };
     place(core, command.ack_type(acks), sink.clone(), wanted)?;
     if let Some(Sink::Stream(queue)) = sink {
-        queue.reconnected();
+        queue.placed();
     }
     Ok(())
 }
@@ -218,18 +218,26 @@ impl Placement<'_> {
             RouteKind::Query => last_of_query(user | library),
             RouteKind::Command => self.acks.highest(),
         };
-        let mut ids: Vec<&str> = Vec::new();
+        let [lasts, moves_on] = match self.lasting {
+            true => [OnLoss::Stays, OnLoss::MovesOn],
+            false => [OnLoss::Ends, OnLoss::Ends],
+        };
+        let mut ids: Vec<(&str, OnLoss)> = Vec::new();
+        if kind == RouteKind::Subscription {
+            // Several may be paused or resumed together.
+            let listed = command.sub_id_text().unwrap_or_default().split(',').map(str::trim);
+            ids.extend(listed.filter(|id| !id.is_empty()).map(|id| (id, lasts)));
+        }
         if kind != RouteKind::Command {
-            ids.extend(command.sub_id_text().filter(|_| kind == RouteKind::Subscription));
-            ids.extend(command.query_id_text());
+            ids.extend(command.query_id_text().map(|id| (id, lasts)));
         }
         let wants_acks = !user.without(AckType::PERSISTED).is_empty() || kind == RouteKind::Command;
-        ids.extend(command.command_id_text().filter(|_| wants_acks));
-        for id in ids {
+        ids.extend(command.command_id_text().filter(|_| wants_acks).map(|id| (id, moves_on)));
+        for (id, on_loss) in ids {
             let route = Route {
                 sink: sink.clone(),
                 kind,
-                lasting: self.lasting,
+                on_loss,
                 command: id_of(command),
                 query: command.query_id_text().unwrap_or_default().to_owned(),
                 acks: user,

@@ -12,7 +12,7 @@ use crate::command::{Command, check_text, too_large};
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::Message;
 use crate::store::{Selector, StoreEntry};
-use crate::stream::MessageStream;
+use crate::stream::{End, MessageStream};
 use crate::wire::frame::push_publish;
 use crate::wire::{AckType, CommandType};
 
@@ -524,7 +524,9 @@ impl Client {
     ///
     /// [`Disconnected`](ErrorKind::Disconnected): the server could not be told; the subscription is gone nevertheless.
     pub fn unsubscribe(&self, sub_id: &str) -> Result<()> {
-        sub_id.split(',').map(str::trim).for_each(|id| self.core().routes.end_one(id));
+        for id in sub_id.split(',') {
+            self.core().routes.end_one(id.trim(), &End::Complete);
+        }
         if let Some(manager) = &self.core().config.subscription_manager {
             manager.unsubscribe(sub_id);
         }
@@ -551,7 +553,7 @@ impl Client {
     ///
     /// As for [`unsubscribe`](Client::unsubscribe).
     pub fn cancel_query(&self, query_id: &str) -> Result<()> {
-        self.core().routes.end_one(query_id);
+        self.core().routes.end_one(query_id, &End::Complete);
         unanswered(self.core(), Command::new("unsubscribe").query_id(query_id))
     }
 }

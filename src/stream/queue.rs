@@ -167,6 +167,7 @@ struct State {
     /// The reader is gone: whatever is offered is dropped.
     closed: bool,
     reader_waits: bool,
+    is_placed: bool,
     reconnects: u64,
     spare: Vec<Selection>,
     lease: Weak<Lease>,
@@ -183,6 +184,7 @@ impl StreamQueue {
             end: None,
             closed: false,
             reader_waits: false,
+            is_placed: false,
             reconnects: 0,
             spare: Vec::new(),
             lease: Weak::new(),
@@ -310,8 +312,10 @@ impl StreamQueue {
         }
     }
 
-    pub(crate) fn reconnected(&self) {
-        self.state.lock().reconnects += 1;
+    /// Its subscription was accepted: for the first time, or over another connection.
+    pub(crate) fn placed(&self) {
+        let mut state = self.state.lock();
+        state.reconnects += u64::from(std::mem::replace(&mut state.is_placed, true));
     }
 
     pub(crate) fn reconnects(&self) -> u64 {
