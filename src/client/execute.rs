@@ -152,8 +152,15 @@ pub(crate) fn place_again(
 ) -> Result<()> {
     command.renew_id();
     let wanted = Wanted { remembered: true, ..Wanted::default() };
-    place(core, command.ack_type(acks), sink.clone(), wanted)?;
-    if let Some(Sink::Stream(queue)) = sink {
+    let queue = match &sink {
+        Some(Sink::Stream(queue)) => Some(Arc::clone(queue)),
+        _ => None,
+    };
+    if let Some(queue) = &queue {
+        queue.moves_on();
+    }
+    place(core, command.ack_type(acks), sink, wanted)?;
+    if let Some(queue) = queue {
         queue.placed();
     }
     Ok(())

@@ -312,10 +312,16 @@ impl StreamQueue {
         }
     }
 
-    /// Its subscription was accepted: for the first time, or over another connection.
+    /// Its subscription was accepted.
     pub(crate) fn placed(&self) {
+        self.state.lock().is_placed = true;
+    }
+
+    /// Its subscription is about to be placed over another connection. Told before, because the first message of that may be
+    /// read before the answer is.
+    pub(crate) fn moves_on(&self) {
         let mut state = self.state.lock();
-        state.reconnects += u64::from(std::mem::replace(&mut state.is_placed, true));
+        state.reconnects += u64::from(state.is_placed);
     }
 
     pub(crate) fn reconnects(&self) -> u64 {
