@@ -44,6 +44,7 @@ pub(crate) fn start(core: &Core, version: u64) {
     }
     let told = tell(core, setting.interval.as_secs());
     if told.is_ok() {
+        core.link.let_beat();
         // The timers of the receive thread start with the command.
         core.settings.heartbeat_changes.fetch_add(1, Ordering::AcqRel);
         core.announce_if_connected(version, ConnectionState::HeartbeatInitiated);

@@ -149,6 +149,6 @@ impl Clockwork {
 
     /// A beat that cannot be sent is no error of its own: the next read notices. During a logon it is skipped.
     fn beat(&self) {
-        self.core.link.send_if_open(|buffer| Command::heartbeat("beat").encode(AckType::NONE, buffer));
+        self.core.link.beat(|buffer| Command::heartbeat("beat").encode(AckType::NONE, buffer));
     }
 }
