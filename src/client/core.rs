@@ -349,8 +349,19 @@ impl Core {
     /// Waits, unless the client is closed meanwhile, which ends the wait at once. False if it was, or if what this thread
     /// is at was cancelled by that before.
     pub(crate) fn sleep_unless_closed(&self, time: Duration) -> bool {
-        let moves = self.threads.closing.lock().moves;
-        !self.session.lock().is_closed_to(ThreadKey::current()) && self.threads.sleep(time, moves)
+        let closes = self.closes();
+        !self.session.lock().is_closed_to(ThreadKey::current())
+            && self.sleep_unless_closed_since(closes, time)
+    }
+
+    /// Moves when a close begins and when it ends.
+    pub(crate) fn closes(&self) -> u64 {
+        self.threads.closing.lock().moves
+    }
+
+    /// Waits, unless the client was or is closed since [`Core::closes`] was asked. False if so.
+    pub(crate) fn sleep_unless_closed_since(&self, closes: u64, time: Duration) -> bool {
+        self.threads.sleep(time, closes)
     }
 }
 

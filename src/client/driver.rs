@@ -53,6 +53,7 @@ impl Claim {
     /// Takes it on, or waits for a thread that has. `None` if there is a connection.
     pub(crate) fn take(core: &Core, deadline: Option<Instant>) -> Result<Option<Claim>> {
         let me = ThreadKey::current();
+        let closes = core.closes();
         loop {
             let outage = {
                 let mut session = core.session.lock();
@@ -77,7 +78,9 @@ impl Claim {
                         let text = "another thread was still connecting when the time was over";
                         return Err(Error::new(ErrorKind::TimedOut, text));
                     }
-                    core.sleep_unless_closed(left.min(LOOK));
+                    if !core.sleep_unless_closed_since(closes, left.min(LOOK)) {
+                        return Err(closed());
+                    }
                 }
             }
         }
