@@ -88,11 +88,13 @@ impl Message {
         }
     }
 
-    /// A message with nothing but a sequence number.
-    pub(crate) fn with_sequence(sequence: u64) -> Message {
+    /// A message with nothing but a sequence number, if there is one.
+    pub(crate) fn with_sequence(sequence: Option<u64>) -> Message {
         let mut frame = Vec::new();
         let mut writer = FrameWriter::new(&mut frame, CommandType::Publish);
-        writer.number(Field::Sequence, sequence);
+        if let Some(sequence) = sequence {
+            writer.number(Field::Sequence, sequence);
+        }
         // A frame of a few bytes is not too large, and what we write we can read.
         let message = writer.finish(b"").ok().and_then(|()| Message::from_frame(&frame).ok());
         message.unwrap_or_else(|| Message::new(Arc::default(), Entry::default()))

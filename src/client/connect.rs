@@ -48,10 +48,9 @@ pub(crate) fn connect_through(
     if core.session.lock().is_repaired_by(me) {
         return Ok(());
     }
-    if core.link.open(me) {
+    if core.open_to_all(me) {
         return Ok(());
     }
-    core.link.down(me);
     Err(Error::new(ErrorKind::Disconnected, "the connection was lost at once").with_uri(&uri.to_string()))
 }
 

@@ -6,16 +6,18 @@
 //! to the right. `registry` and `settings` are leaves: nothing is taken while they are held. None is held across user
 //! code, a blocking read or write, or a wait; the exception is a handler's own cell, which only receive threads take.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
+use super::Config;
 use super::acks::AckTable;
 use super::context::{ListenerScope, ThreadKey, is_any_receive_thread};
+use super::driver::AttemptLimit;
 use super::heartbeat::HeartbeatSetting;
-use super::link::{Link, Refusal, Sender, StoredFrames};
+use super::link::{Link, Patience, Refusal, Sender, StoredFrames};
 use super::publishing::StoreFrames;
 use super::registry::Registry;
 use super::replays::Replays;
@@ -23,7 +25,6 @@ use super::reply::Reply;
 use super::session::{Phase, Session};
 use super::sinks::Routes;
 use super::worker::Worker;
-use super::{ClientHandle, Config};
 use crate::callbacks::{ConnectionState, Origin, UnhandledError};
 use crate::error::{Error, ErrorKind, Result};
 use crate::options::text;
@@ -48,11 +49,19 @@ pub(crate) struct Core {
     /// Bumped by whatever ends a connection on purpose; a receive thread that sees it move stops.
     pub(crate) stops: AtomicU64,
     pub(crate) threads: Threads,
-    /// Counts resubscriptions, from before each begins.
+    /// Counts resubscriptions that have ended.
     recoveries: AtomicU64,
-    /// The handle that callbacks are given, as long as the application holds one.
-    pub(crate) handle: Mutex<std::sync::Weak<ClientHandle>>,
+    pub(crate) attempt_limit: AttemptLimit,
+    /// The handles of the application.
+    pub(crate) owners: Owners,
+    /// Itself, for what is lent to callbacks.
+    pub(crate) me: Weak<Core>,
 }
+
+/// How many handles the application holds. The threads of the client hold none, so that the last one means that the
+/// application is done; from then on there are no more.
+#[derive(Debug)]
+pub(crate) struct Owners(AtomicUsize);
 
 /// What may change while the client runs.
 #[derive(Debug)]
@@ -70,12 +79,20 @@ pub(crate) struct Settings {
 #[derive(Debug, Default)]
 pub(crate) struct Threads {
     running: Mutex<Vec<Arc<Worker>>>,
-    closing: Mutex<bool>,
+    closing: Mutex<Closing>,
     closed: Condvar,
 }
 
+/// Whether the client is being closed.
+#[derive(Debug, Default)]
+struct Closing {
+    now: bool,
+    /// Moves when it begins and when it ends, for those who look too late.
+    moves: u64,
+}
+
 impl Core {
-    pub(crate) fn new(config: Config) -> Core {
+    pub(crate) fn new(config: Config) -> Arc<Core> {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let registry = Arc::new(Registry::default());
         let frames = |store: &Arc<dyn PublishStore>| -> Box<dyn StoredFrames> {
@@ -83,7 +100,7 @@ impl Core {
         };
         let frames = config.publish_store.as_ref().map(frames);
         let link = Arc::new(Link::new(&config.name, config.outbox_limit, frames));
-        Core {
+        Arc::new_cyclic(|me| Core {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
             config,
             link,
@@ -104,8 +121,10 @@ impl Core {
             stops: AtomicU64::new(0),
             threads: Threads::default(),
             recoveries: AtomicU64::new(0),
-            handle: Mutex::default(),
-        }
+            attempt_limit: AttemptLimit::none(),
+            owners: Owners(AtomicUsize::new(1)),
+            me: Weak::clone(me),
+        })
     }
 
     /// True on the receive thread of the current connection.
@@ -114,13 +133,13 @@ impl Core {
         self.receive_thread.load(Ordering::Acquire) == ThreadKey::current().as_u64()
     }
 
-    /// How many resubscriptions have begun.
+    /// How many resubscriptions have ended. Whoever finds it moved when the gate is open has missed one.
     pub(crate) fn recoveries(&self) -> u64 {
         self.recoveries.load(Ordering::Acquire)
     }
 
-    /// A resubscription begins.
-    pub(crate) fn begin_recovery(&self) {
+    /// A resubscription has ended, well or not, and the gate is not open yet.
+    pub(crate) fn end_recovery(&self) {
         self.recoveries.fetch_add(1, Ordering::AcqRel);
     }
 
@@ -147,7 +166,10 @@ impl Core {
         Sender {
             thread: ThreadKey::current(),
             never_waits: self.is_receive_thread() || ListenerScope::is_inside(self.id),
-            patient: self.settings.retry_on_disconnect.load(Ordering::Relaxed),
+            patience: match self.settings.retry_on_disconnect.load(Ordering::Relaxed) {
+                true => Patience::Outage,
+                false => Patience::None,
+            },
             deadline,
         }
     }
@@ -218,6 +240,14 @@ impl Core {
         released.into_iter().map(tell).collect()
     }
 
+    /// Releases whoever waits for an answer, also to what was not sent yet: it will not be.
+    pub(crate) fn release_everybody(&self, cause: &Error) {
+        let waiters = self.acks.lock().release_all();
+        for waiter in waiters {
+            waiter.fulfil(Err(cause.clone()));
+        }
+    }
+
     /// Ends the routes and streams of a lost connection. A command that was not sent yet goes on waiting and keeps its
     /// own. A query that a handler waits for has nobody else to hear of its end, unless its caller was `released`.
     pub(crate) fn end_routes(&self, cause: &Error, released: &[String]) {
@@ -242,7 +272,7 @@ impl Core {
     /// Subscriptions end here, whatever becomes of telling the server: their routes first (SM-13).
     pub(crate) fn end_subscriptions(&self, sub_ids: &str) {
         if sub_ids.trim() != "all" {
-            text::ids(sub_ids).for_each(|id| self.routes.end_one(id));
+            text::ids(sub_ids).for_each(|id| self.routes.end_one(id, &End::Complete));
             return self.forget_subscription(sub_ids);
         }
         self.routes.end_subscriptions();
@@ -257,6 +287,17 @@ impl Core {
         for id in self.routes.end_all(end) {
             self.forget_subscription(&id);
         }
+    }
+
+    /// This thread has made a connection and lets everybody use it. False if it is gone again; all that was about it is
+    /// over then.
+    pub(crate) fn open_to_all(&self, me: ThreadKey) -> bool {
+        let open = self.link.open(me);
+        if !open {
+            let text = "the connection was lost before it could be used";
+            self.abandon(&Error::new(ErrorKind::Disconnected, text));
+        }
+        open
     }
 
     /// Drops a connection whose logon failed or that is given up: not a loss, so nobody is asked to repair it.
@@ -303,11 +344,7 @@ impl Core {
         if let Some(transport) = self.link.close() {
             transport.shutdown();
         }
-        let cause = Error::new(ErrorKind::Disconnected, "the client was closed");
-        let waiters = self.acks.lock().release_all();
-        for waiter in waiters {
-            waiter.fulfil(Err(cause.clone()));
-        }
+        self.release_everybody(&Error::new(ErrorKind::Disconnected, "the client was closed"));
         self.end_everything(&End::Complete);
         self.link.stop_flusher(if hangs { Some(Duration::ZERO) } else { left() });
         if !hangs {
@@ -332,9 +369,39 @@ impl Core {
         self.session.lock().phase != Phase::Disconnected
     }
 
-    /// Waits, unless the client is closed meanwhile, which ends the wait at once. False if it is being closed.
+    /// Waits, unless the client is closed meanwhile, which ends the wait at once. False if it was, or if what this thread
+    /// is at was cancelled by that before.
     pub(crate) fn sleep_unless_closed(&self, time: Duration) -> bool {
-        self.threads.sleep_unless_closed(time)
+        let closes = self.closes();
+        !self.session.lock().is_closed_to(ThreadKey::current())
+            && self.sleep_unless_closed_since(closes, time)
+    }
+
+    /// Moves when a close begins and when it ends.
+    pub(crate) fn closes(&self) -> u64 {
+        self.threads.closing.lock().moves
+    }
+
+    /// Waits, unless the client was or is closed since [`Core::closes`] was asked. False if so.
+    pub(crate) fn sleep_unless_closed_since(&self, closes: u64, time: Duration) -> bool {
+        self.threads.sleep(time, closes)
+    }
+}
+
+impl Owners {
+    /// One more, unless they are all gone.
+    pub(crate) fn join(&self) -> bool {
+        let more = |count: usize| (count > 0).then(|| count + 1);
+        self.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, more).is_ok()
+    }
+
+    /// One less. True if that was the last.
+    pub(crate) fn leave(&self) -> bool {
+        self.0.fetch_sub(1, Ordering::AcqRel) == 1
+    }
+
+    pub(crate) fn are_gone(&self) -> bool {
+        self.0.load(Ordering::Acquire) == 0
     }
 }
 
@@ -364,13 +431,14 @@ impl Threads {
     /// Makes the caller the one who closes. If somebody else is at it, waits for them if `wait`, and returns false.
     fn begin_close(&self, wait: bool, limit: Option<Duration>) -> bool {
         let mut closing = self.closing.lock();
-        if !*closing {
-            *closing = true;
+        if !closing.now {
+            closing.now = true;
+            closing.moves += 1;
             // Whoever sleeps until then wakes up.
             self.closed.notify_all();
             return true;
         }
-        while wait && *closing {
+        while wait && closing.now {
             match limit {
                 None => self.closed.wait(&mut closing),
                 Some(limit) => {
@@ -383,15 +451,27 @@ impl Threads {
         false
     }
 
-    fn sleep_unless_closed(&self, time: Duration) -> bool {
-        let Some(deadline) = Instant::now().checked_add(time) else { return true };
+    /// Sleeps for as long as nobody closes the client. `moves` was read before the caller made sure that it is wanted.
+    fn sleep(&self, time: Duration, moves: u64) -> bool {
+        let deadline = Instant::now().checked_add(time);
         let mut closing = self.closing.lock();
-        while !*closing && !self.closed.wait_until(&mut closing, deadline).timed_out() {}
-        !*closing
+        while closing.moves == moves {
+            match deadline {
+                None => self.closed.wait(&mut closing),
+                Some(deadline) => {
+                    if self.closed.wait_until(&mut closing, deadline).timed_out() {
+                        break;
+                    }
+                }
+            }
+        }
+        closing.moves == moves
     }
 
     fn end_close(&self) {
-        *self.closing.lock() = false;
+        let mut closing = self.closing.lock();
+        closing.now = false;
+        closing.moves += 1;
         self.closed.notify_all();
     }
 }

@@ -1,6 +1,7 @@
 //! What an `HAClient` may do with its client that others may not: connect it, log it on, and hold the gate in between.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{RecvTimeoutError, bounded};
@@ -52,6 +53,7 @@ impl Claim {
     /// Takes it on, or waits for a thread that has. `None` if there is a connection.
     pub(crate) fn take(core: &Core, deadline: Option<Instant>) -> Result<Option<Claim>> {
         let me = ThreadKey::current();
+        let closes = core.closes();
         loop {
             let outage = {
                 let mut session = core.session.lock();
@@ -65,6 +67,10 @@ impl Claim {
                 Outage::Mine => return Ok(Some(Claim { me })),
                 Outage::Over => return Ok(None),
                 Outage::Closing => return Err(closed()),
+                Outage::InOwnHands => {
+                    let text = "connect_and_logon was called by the thread that connects, from within";
+                    return Err(Error::new(ErrorKind::Usage, text));
+                }
                 Outage::InOtherHands => {
                     let left =
                         deadline.map_or(LOOK, |deadline| deadline.saturating_duration_since(Instant::now()));
@@ -72,26 +78,70 @@ impl Claim {
                         let text = "another thread was still connecting when the time was over";
                         return Err(Error::new(ErrorKind::TimedOut, text));
                     }
-                    core.sleep_unless_closed(left.min(LOOK));
+                    if !core.sleep_unless_closed_since(closes, left.min(LOOK)) {
+                        return Err(closed());
+                    }
                 }
             }
         }
     }
 
-    /// It is done: the gate opens. False if the connection was lost again meanwhile; then it is still to be done.
-    pub(crate) fn open(&self, core: &Core) -> bool {
-        if !core.link.open(self.me) {
-            return false;
+    /// It is done: the gate opens. Says why the connection was lost again if it was meanwhile; then it is still to be done.
+    pub(crate) fn open(&self, core: &Core) -> Option<Error> {
+        if !core.open_to_all(self.me) {
+            let lost = core.session.lock().lost_again(self.me);
+            return Some(lost.unwrap_or_else(closed));
         }
         core.session.lock().end_repair(self.me);
-        true
+        None
     }
 
-    /// It is given up.
+    /// It has failed: the client is closed, unless that is what ended it. Nobody else begins before that is done.
     pub(crate) fn give_up(self, core: &Core) {
+        if !is_cancelled(core) {
+            core.close(None);
+        }
         core.session.lock().end_repair(self.me);
         core.link.down(self.me);
     }
+}
+
+/// Until when the attempt that is under way may go on. What it waits for is bounded by this alone: the receive thread ends
+/// the connection when the time is over, and whoever waits for an answer or for a peer that does not read goes on.
+#[derive(Debug)]
+pub(crate) struct AttemptLimit {
+    epoch: Instant,
+    /// Microseconds since the epoch; `NEVER` without a limit.
+    ends: AtomicU64,
+}
+
+const NEVER: u64 = u64::MAX;
+
+impl AttemptLimit {
+    pub(crate) fn none() -> AttemptLimit {
+        AttemptLimit { epoch: Instant::now(), ends: AtomicU64::new(NEVER) }
+    }
+
+    fn set(&self, deadline: Option<Instant>) {
+        let since = |deadline: Instant| deadline.saturating_duration_since(self.epoch).as_micros();
+        let ends = deadline.map_or(NEVER, |deadline| u64::try_from(since(deadline)).unwrap_or(NEVER));
+        self.ends.store(ends, Ordering::Relaxed);
+    }
+
+    /// True if there is a limit, and it has passed.
+    #[inline]
+    pub(crate) fn is_over(&self) -> bool {
+        let ends = self.ends.load(Ordering::Relaxed);
+        ends != NEVER && self.epoch.elapsed().as_micros() >= u128::from(ends)
+    }
+}
+
+/// Makes an attempt that has to be done by this time.
+pub(crate) fn within<T>(core: &Core, deadline: Option<Instant>, attempt: impl FnOnce() -> T) -> T {
+    core.attempt_limit.set(deadline);
+    let outcome = attempt();
+    core.attempt_limit.set(None);
+    outcome
 }
 
 /// Connects in the course of a repair. A close is noticed at once; the deadline ends the wait.
@@ -137,6 +187,11 @@ pub(crate) fn abandon(core: &Core, cause: &Error) {
     if core.is_connected() {
         core.abandon(cause);
     }
+}
+
+/// The calling thread goes on until there is a connection, or until it says that there will be none.
+pub(crate) fn persist(core: &Core, persistent: bool) {
+    core.session.lock().persist(ThreadKey::current(), persistent);
 }
 
 /// True if nothing is wanted any more of the repair that this thread is at.

@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::core::Core;
-use super::link::Outgoing;
+use super::link::{Outgoing, Patience, Sender};
 use super::publishing;
 use super::recovery::reviving;
 use super::replays;
 use super::reply::Reply;
-use super::routes::{Route, RouteKind};
+use super::routes::{OnLoss, Route, RouteKind};
 use super::sinks::Sink;
 use super::subscription_manager::{SharedHandler, SubscriptionManager};
 use crate::callbacks::Origin;
@@ -166,9 +166,16 @@ pub(crate) fn place_again(
 ) -> Result<()> {
     command.renew_id();
     let wanted = Wanted { remembered: true, ..Wanted::default() };
-    place(core, command.ack_type(acks), sink.clone(), wanted)?;
-    if let Some(Sink::Stream(queue)) = sink {
-        queue.reconnected();
+    let queue = match &sink {
+        Some(Sink::Stream(queue)) => Some(Arc::clone(queue)),
+        _ => None,
+    };
+    if let Some(queue) = &queue {
+        queue.moves_on();
+    }
+    place(core, command.ack_type(acks), sink, wanted)?;
+    if let Some(queue) = queue {
+        queue.placed();
     }
     Ok(())
 }
@@ -240,19 +247,26 @@ impl Placement<'_> {
             RouteKind::Query => last_of_query(user | library),
             RouteKind::Command => self.acks.highest(),
         };
-        let mut ids: Vec<&str> = Vec::new();
+        let [lasts, moves_on] = match self.lasting {
+            true => [OnLoss::Stays, OnLoss::MovesOn],
+            false => [OnLoss::Ends, OnLoss::Ends],
+        };
+        let mut ids: Vec<(&str, OnLoss)> = Vec::new();
+        if kind == RouteKind::Subscription {
+            // Several may be paused or resumed together.
+            let listed = text::ids(command.sub_id_text().unwrap_or_default());
+            ids.extend(listed.map(|id| (id, lasts)));
+        }
         if kind != RouteKind::Command {
-            let listed = command.sub_id_text().filter(|_| kind == RouteKind::Subscription);
-            ids.extend(listed.into_iter().flat_map(text::ids));
-            ids.extend(command.query_id_text());
+            ids.extend(command.query_id_text().map(|id| (id, lasts)));
         }
         let wants_acks = !user.without(AckType::PERSISTED).is_empty() || kind == RouteKind::Command;
-        ids.extend(command.command_id_text().filter(|_| wants_acks));
-        for id in ids {
+        ids.extend(command.command_id_text().filter(|_| wants_acks).map(|id| (id, moves_on)));
+        for (id, on_loss) in ids {
             let route = Route {
                 sink: sink.clone(),
                 kind,
-                lasting: self.lasting,
+                on_loss,
                 command: id_of(command),
                 query: command.query_id_text().unwrap_or_default().to_owned(),
                 acks: user,
@@ -290,7 +304,14 @@ impl Placement<'_> {
         let id = id_of(&self.command);
         let mut frame =
             Frame { core: self.core, command: &self.command, acks: self.acks, id: &id, recoveries };
-        let sent = reviving(self.core, || self.core.link.send(&self.core.sender(self.deadline), &mut frame));
+        let sender = || {
+            let sender = self.core.sender(self.deadline);
+            // A subscription that is remembered is carried over, whoever waits; during a recovery nobody could tell whether
+            // it is.
+            let keeps = recoveries.is_some() && sender.patience == Patience::None;
+            if keeps { Sender { patience: Patience::Logon, ..sender } } else { sender }
+        };
+        let sent = reviving(self.core, || self.core.link.send(&sender(), &mut frame));
         if let Err(refusal) = sent {
             self.core.acks.lock().cancel(&id);
             return Err(self.core.refusal(refusal, self.command.command_type().name()));
@@ -344,22 +365,24 @@ impl Placement<'_> {
         let user = self.command.ack_type_value();
         let entered = manager.subscribe(&SharedHandler(sink), &self.command, user);
         loop {
-            match self.send(reply.clone(), Some(recoveries)) {
-                Err(error)
-                    if error.kind() == ErrorKind::RetryOperation && self.core.recoveries() != recoveries =>
-                {
-                    if manager.generation() > entered {
-                        return Ok(None);
-                    }
-                    recoveries = self.core.recoveries();
-                    if let Some(reply) = &reply {
-                        let id = id_of(&self.command);
-                        self.core.acks.lock().register(&id, self.awaited, Arc::clone(reply));
-                    }
-                }
-                // What was sent and not answered is placed again by the recovery, and the caller need not know.
-                Err(error) if error.is_disconnect() && self.core.will_recover() => return Ok(None),
-                outcome => return outcome,
+            let outcome = self.send(reply.clone(), Some(recoveries));
+            let Err(error) = &outcome else { return outcome };
+            // What was sent and not answered is placed again by the recovery, and the caller need not know.
+            if error.is_disconnect() && self.core.will_recover() {
+                return Ok(None);
+            }
+            if error.kind() != ErrorKind::RetryOperation {
+                return outcome;
+            }
+            // A recovery has ended meanwhile: did it take this subscription with it? If not, it is to be sent, unless the
+            // next one does.
+            recoveries = self.core.recoveries();
+            if manager.generation() > entered {
+                return Ok(None);
+            }
+            if let Some(reply) = &reply {
+                let id = id_of(&self.command);
+                self.core.acks.lock().register(&id, self.awaited, Arc::clone(reply));
             }
         }
     }
@@ -421,21 +444,21 @@ fn take_back(core: &Core, command: &Command) {
     } else {
         return;
     };
-    if let Err(error) = unanswered(core, undo) {
-        core.report(error, Origin::Unsubscribe);
+    match unanswered(core, undo) {
+        // Without a connection there is nothing left to take back.
+        Err(error) if !error.is_disconnect() => core.report(error, Origin::Unsubscribe),
+        _ => {}
     }
 }
 
-/// Sends a command that has an id and asks for nothing; never waits for an outage to end.
+/// Sends a command that has an id and asks for nothing. It waits neither for an outage nor for a recovery to end; during a
+/// recovery it is sent when that has ended.
 pub(crate) fn unanswered(core: &Core, mut command: Command) -> Result<()> {
     command.renew_id();
-    let sender = || super::link::Sender { patient: false, ..core.sender(None) };
-    core.link.publish(sender, |buffer| command.encode(AckType::NONE, buffer)).map_err(|refusal| {
-        match core.refusal(refusal, command.command_type().name()) {
-            error if error.kind() == ErrorKind::RetryOperation => ErrorKind::Disconnected.into(),
-            error => error,
-        }
-    })
+    let sender = || Sender { patience: Patience::Aside, ..core.sender(None) };
+    core.link
+        .publish(sender, |buffer| command.encode(AckType::NONE, buffer))
+        .map_err(|refusal| core.refusal(refusal, command.command_type().name()))
 }
 
 fn id_of(command: &Command) -> String {
@@ -463,7 +486,7 @@ struct Frame<'a> {
     command: &'a Command,
     acks: AckType,
     id: &'a str,
-    /// How many recoveries had begun when the command was entered to be placed by the next one.
+    /// How many recoveries had ended before the command was entered to be placed by the next one.
     recoveries: Option<u64>,
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::core::Core;
 use super::heartbeat::HeartbeatSetting;
-use super::link::{Refusal, Sender};
+use super::link::{Patience, Refusal, Sender};
 use super::session::Phase;
 use crate::callbacks::{ConnectionState, Origin};
 use crate::command::{Command, whole_seconds};
@@ -44,6 +44,7 @@ pub(crate) fn start(core: &Core, version: u64) {
     }
     let told = tell(core, setting.interval.as_secs());
     if told.is_ok() {
+        core.link.let_beat();
         // The timers of the receive thread start with the command.
         core.settings.heartbeat_changes.fetch_add(1, Ordering::AcqRel);
         core.announce_if_connected(version, ConnectionState::HeartbeatInitiated);
@@ -54,7 +55,7 @@ pub(crate) fn start(core: &Core, version: u64) {
 /// Tells the server to beat every so many seconds, 0 for never.
 fn tell(core: &Core, interval: u64) -> Result<(), Refusal> {
     let command = Command::heartbeat(format!("start,{interval}"));
-    let sender = || Sender { patient: false, ..core.sender(None) };
+    let sender = || Sender { patience: Patience::Aside, ..core.sender(None) };
     core.link.publish(sender, |buffer| command.encode(AckType::NONE, buffer))?;
     core.link.flush();
     Ok(())

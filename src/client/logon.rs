@@ -273,14 +273,13 @@ fn established(core: &Core, info: ServerInfo, replayed: &dyn Fn() -> Result<()>)
 /// Has the subscription manager place everything again. No lock is held.
 fn resubscribe(core: &Core, version: u64) -> Result<()> {
     let Some(manager) = core.config.subscription_manager.as_deref() else { return Ok(()) };
-    let Some(handle) = core.handle.lock().upgrade() else { return Err(lost()) };
-    let client = Client::from(handle);
-    core.begin_recovery();
+    let Some(client) = Client::lent(core) else { return Err(lost()) };
     let mut outcome = Ok(());
     let contained = contain(|| {
         outcome = manager.resubscribe(&client);
         Ok(())
     });
+    core.end_recovery();
     if let Err(failure) = contained {
         let error = failure.error.clone();
         core.registry.report(failure.unhandled(Origin::FailedResubscribeHandler));

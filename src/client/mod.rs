@@ -96,21 +96,25 @@ const DROP_LIMIT: Duration = Duration::from_millis(100);
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Clone)]
 pub struct Client {
-    handle: Arc<ClientHandle>,
-}
-
-/// What the handles of the application share; the threads do not, so its end means that the application is done.
-#[derive(Debug)]
-pub(crate) struct ClientHandle {
     core: Arc<Core>,
+    /// It is one of the handles that keep the client alive, not one that is lent to a callback.
+    owns: bool,
 }
 
-impl Drop for ClientHandle {
+impl Clone for Client {
+    fn clone(&self) -> Client {
+        Client { core: Arc::clone(&self.core), owns: self.core.owners.join() }
+    }
+}
+
+impl Drop for Client {
     fn drop(&mut self) {
-        self.core.close(Some(DROP_LIMIT));
-        self.core.registry.silence();
+        if self.owns && self.core.owners.leave() {
+            self.core.session.lock().dropped = true;
+            self.core.close(Some(DROP_LIMIT));
+            self.core.registry.silence();
+        }
     }
 }
 
@@ -124,14 +128,20 @@ impl Client {
     }
 
     pub(crate) fn new(config: Config) -> Client {
-        let handle = Arc::new(ClientHandle { core: Arc::new(Core::new(config)) });
-        *handle.core.handle.lock() = Arc::downgrade(&handle);
-        Client { handle }
+        Client { core: Core::new(config), owns: true }
+    }
+
+    /// A handle for a callback. It does not keep the client alive, but a clone of it does.
+    pub(crate) fn lent(core: &Core) -> Option<Client> {
+        if core.owners.are_gone() {
+            return None;
+        }
+        core.me.upgrade().map(|core| Client { core, owns: false })
     }
 
     #[inline]
     pub(crate) fn core(&self) -> &Arc<Core> {
-        &self.handle.core
+        &self.core
     }
 
     /// Opens a connection and starts its receive thread. State: `Connected`. Most servers want a
@@ -234,7 +244,7 @@ impl Client {
     /// A handle that does not keep the client alive, for use in its own callbacks. Never blocks, and neither does any of the
     /// questions below; they may be asked on any thread.
     pub fn downgrade(&self) -> WeakClient {
-        WeakClient { handle: Arc::downgrade(&self.handle) }
+        WeakClient { core: Arc::downgrade(&self.core) }
     }
 
     /// The name given to [`builder`](Client::builder).
@@ -327,13 +337,14 @@ impl fmt::Debug for Client {
 /// ```
 #[derive(Debug, Clone)]
 pub struct WeakClient {
-    handle: Weak<ClientHandle>,
+    core: Weak<Core>,
 }
 
 impl WeakClient {
     /// The client, if the application still has a handle on it. The handle returned keeps the client alive: let it go soon.
     pub fn upgrade(&self) -> Option<Client> {
-        self.handle.upgrade().map(Client::from)
+        let core = self.core.upgrade()?;
+        core.owners.join().then(|| Client { core, owns: true })
     }
 }
 

@@ -137,9 +137,9 @@ fn store_failed(error: Error) -> Error {
 }
 
 /// The stored message with this number, for the failed-write handler; one with nothing but the number if it is gone.
-pub(crate) fn failed_message(store: Option<&dyn PublishStore>, sequence: u64) -> Result<Message> {
+pub(crate) fn failed_message(store: Option<&dyn PublishStore>, sequence: Option<u64>) -> Result<Message> {
     let mut frame = Vec::new();
-    if let Some(store) = store {
+    if let (Some(store), Some(sequence)) = (store, sequence) {
         let mut collect = |sequence: u64, entry: &StoreEntry<'_>| entry.encode(sequence, &mut frame);
         store.replay_single(&mut collect, sequence)?;
     }

@@ -68,6 +68,10 @@ pub(crate) fn run(core: &Arc<Core>, transport: &dyn Transport, stops: u64) -> Op
             }
         }
         clockwork.beat_if_due();
+        if core.attempt_limit.is_over() {
+            let text = "the time allowed for connecting was over";
+            return Some(Error::new(ErrorKind::TimedOut, text));
+        }
     }
 }
 
@@ -145,6 +149,6 @@ impl Clockwork {
 
     /// A beat that cannot be sent is no error of its own: the next read notices. During a logon it is skipped.
     fn beat(&self) {
-        self.core.link.send_if_open(|buffer| Command::heartbeat("beat").encode(AckType::NONE, buffer));
+        self.core.link.beat(|buffer| Command::heartbeat("beat").encode(AckType::NONE, buffer));
     }
 }

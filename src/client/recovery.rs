@@ -7,14 +7,12 @@
 //!
 //! A command that comes later and finds no connection has the handler try again, on its own thread.
 
-use std::sync::Arc;
-
+use super::Client;
 use super::context::{ListenerScope, RevivalScope, ThreadKey, is_any_receive_thread};
 use super::core::{Core, lost_while_waiting};
 use super::link::{Loss, Refusal};
 use super::registry::{Failure, contain};
 use super::session::{Repaired, Revival};
-use super::{Client, ClientHandle};
 use crate::callbacks::{ConnectionState, Origin, Outcome};
 use crate::error::{Error, ErrorKind, HandlerError};
 use crate::stream::End;
@@ -32,7 +30,8 @@ use crate::stream::End;
 ///
 /// After a repair that failed, each later command that needs a connection calls the handler again, once, on the thread of
 /// the command, and is sent if there is a connection then. When the client is closed while a handler runs, what it then
-/// tries returns `Disconnected`, and nothing is reported.
+/// tries returns `Disconnected`, and nothing is reported. The client that it is given does not keep the client of the
+/// application alive: when the last handle of that is dropped, it is closed.
 ///
 /// ```
 /// use amps_client::{Client, Error, Result};
@@ -106,27 +105,23 @@ enum Finish {
 }
 
 fn call_handler(core: &Core, cause: &Error) -> Result<(), Failure> {
-    let handler = core.registry.disconnect_handler();
-    let handle = core.handle.lock().upgrade();
-    match (handler, handle) {
-        (Some(handler), Some(handle)) => {
-            let client = Client::from(handle);
-            contain(|| handler.on_disconnect(&client, cause))
-        }
+    match (core.registry.disconnect_handler(), Client::lent(core)) {
+        (Some(handler), Some(client)) => contain(|| handler.on_disconnect(&client, cause)),
         _ => Ok(()),
     }
 }
 
 /// The handler has returned: the gate opens, or nobody has any hope (D-8).
 fn finish(core: &Core, me: ThreadKey, cause: &Error, outcome: Result<(), Failure>) -> Finish {
-    let end = core.session.lock().end_repair(me);
-    let repaired = end == Repaired::Connected && core.link.open(me);
-    if end == Repaired::Connected
+    let wanted = core.session.lock().is_to_be_connected(me);
+    let repaired = wanted && core.open_to_all(me);
+    if wanted
         && !repaired
-        && let Some(again) = core.session.lock().repair_again(me)
+        && let Some(again) = core.session.lock().lost_again(me)
     {
         return Finish::LostAgain(again);
     }
+    let end = core.session.lock().end_repair(me);
     if !repaired {
         core.link.down(me);
     }
@@ -143,6 +138,7 @@ fn finish(core: &Core, me: ThreadKey, cause: &Error, outcome: Result<(), Failure
         return Finish::Failed;
     }
     core.session.lock().give_up(cause);
+    core.release_everybody(&lost_while_waiting(cause));
     core.end_everything(&End::Failed(lost_while_waiting(cause)));
     core.announce(ConnectionState::Shutdown);
     let error = Error::new(ErrorKind::Disconnected, "reconnect failed").with_source(cause.clone());
@@ -184,11 +180,5 @@ fn revive(core: &Core) -> bool {
             true
         }
         Revival::Mine(cause) => repair(core, me, cause),
-    }
-}
-
-impl From<Arc<ClientHandle>> for Client {
-    fn from(handle: Arc<ClientHandle>) -> Client {
-        Client { handle }
     }
 }

@@ -17,8 +17,7 @@ pub(crate) struct RouteTable<S> {
 pub(crate) struct Route<S> {
     pub(crate) sink: S,
     pub(crate) kind: RouteKind,
-    /// It outlives the connection: somebody will place it again.
-    pub(crate) lasting: bool,
+    pub(crate) on_loss: OnLoss,
     /// The ids of the command that made the route, and of its query.
     pub(crate) command: String,
     pub(crate) query: String,
@@ -30,6 +29,17 @@ pub(crate) struct Route<S> {
     pub(crate) ends_with: AckType,
     /// The user has got everything; what the library asked for may still come.
     pub(crate) is_done: bool,
+}
+
+/// What becomes of a route when its connection is lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum OnLoss {
+    /// It ends.
+    Ends,
+    /// It stays, because somebody will place its subscription again.
+    Stays,
+    /// It goes, because the subscription will be placed again under another command id.
+    MovesOn,
 }
 
 /// What a route was made for.
@@ -63,15 +73,25 @@ impl<S: Clone> RouteTable<S> {
     /// the route that was replaced, `Err` the kind of the one that stays.
     pub(crate) fn insert(&mut self, id: &str, route: Route<S>) -> Result<Option<Route<S>>, RouteKind> {
         let subscribes = route.kind == RouteKind::Subscription;
-        let stays = |old: &&Route<S>| old.kind == RouteKind::Subscription || !(subscribes || old.is_done);
-        match self.routes.get(id).filter(stays) {
-            Some(old) => Err(old.kind),
+        let stays = |old: &&mut Route<S>| old.kind == RouteKind::Subscription || !(subscribes || old.is_done);
+        match self.routes.get_mut(id).filter(stays) {
+            Some(old) => {
+                if old.on_loss == OnLoss::Stays && route.on_loss == OnLoss::Stays {
+                    // Placed again: it now belongs together with the route of the new command.
+                    old.command = route.command;
+                }
+                Err(old.kind)
+            }
             None => Ok(self.routes.insert(id.to_owned(), route)),
         }
     }
 
-    pub(crate) fn remove(&mut self, id: &str) -> Option<Route<S>> {
-        self.routes.remove(id)
+    /// Takes out a route, and with it the others of the same command.
+    pub(crate) fn remove_all(&mut self, id: &str) -> Vec<Route<S>> {
+        let Some(route) = self.routes.remove(id) else { return Vec::new() };
+        let (command, query) = (route.command.clone(), route.query.clone());
+        let others = [&command, &query].map(|other| self.remove_own(other, &command));
+        [Some(route)].into_iter().chain(others).flatten().collect()
     }
 
     /// Takes out one route if this command has made it.
@@ -82,7 +102,8 @@ impl<S: Clone> RouteTable<S> {
 
     /// Takes out the routes that end with their connection, of the commands for which `is_gone` holds.
     pub(crate) fn take_gone(&mut self, is_gone: impl Fn(&str) -> bool) -> Vec<(String, Route<S>)> {
-        self.routes.extract_if(|_, route| !route.lasting && is_gone(&route.command)).collect()
+        let ends = |route: &Route<S>| route.on_loss != OnLoss::Stays && is_gone(&route.command);
+        self.routes.extract_if(|_, route| ends(route)).collect()
     }
 
     /// Takes out everything, with its ids.
@@ -132,15 +153,8 @@ impl<S: Clone> RouteTable<S> {
         Some(route.sink.clone())
     }
 
-    /// Takes out a route, and the other one of the same command.
     fn end(&mut self, id: &str) -> Option<S> {
-        let route = self.routes.remove(id)?;
-        for other in [&route.command, &route.query] {
-            if self.routes.get(other).is_some_and(|other| other.command == route.command) {
-                self.routes.remove(other);
-            }
-        }
-        Some(route.sink)
+        self.remove_all(id).into_iter().next().map(|route| route.sink)
     }
 }
 
@@ -167,8 +181,8 @@ mod tests {
 
     fn route(kind: RouteKind, acks: &str, ends_with: AckType) -> Route<&'static str> {
         let [command, query] = ["c", "q"].map(str::to_owned);
-        let (acks, library, lasting) = (AckType::of(acks), AckType::PROCESSED, false);
-        Route { sink: "sink", kind, lasting, command, query, acks, library, ends_with, is_done: false }
+        let (acks, library, on_loss) = (AckType::of(acks), AckType::PROCESSED, OnLoss::Ends);
+        Route { sink: "sink", kind, on_loss, command, query, acks, library, ends_with, is_done: false }
     }
 
     fn table(id: &str, route: Route<&'static str>) -> RouteTable<&'static str> {
@@ -256,11 +270,34 @@ mod tests {
 
     /// D-6 with decision 9.
     #[test]
-    fn what_lasts_is_not_gone_with_its_connection() {
+    fn what_is_placed_again_is_not_gone_with_its_connection() {
+        let subscription = |command: &str, on_loss| Route {
+            on_loss,
+            command: command.to_owned(),
+            ..route(RouteKind::Subscription, "", AckType::NONE)
+        };
         let mut routes = table("q", route(RouteKind::Query, "", AckType::NONE));
-        let lasting = Route { lasting: true, ..route(RouteKind::Subscription, "", AckType::NONE) };
-        assert!(routes.insert("s", lasting).is_ok());
-        assert_eq!(routes.take_gone(|_| true).len(), 1);
+        for (id, command, on_loss) in [("s", "c1", OnLoss::Stays), ("c1", "c1", OnLoss::MovesOn)] {
+            assert!(routes.insert(id, subscription(command, on_loss)).is_ok());
+        }
+        assert_eq!(routes.take_gone(|_| true).len(), 2);
         assert!(routes.contains("s"));
+        // Placed again under another command id, which then ends with it.
+        assert!(routes.insert("s", subscription("c2", OnLoss::Stays)).is_err());
+        assert!(routes.insert("c2", subscription("c2", OnLoss::MovesOn)).is_ok());
+        assert_eq!(routes.remove_all("s").len(), 2);
+        assert!(!routes.contains("c2"));
+    }
+
+    /// M-8: no row and no acknowledgement reaches a subscription that was ended.
+    #[test]
+    fn all_routes_of_a_subscription_end_together() {
+        let mut routes = table("s", route(RouteKind::Subscription, "completed", AckType::NONE));
+        for id in ["c", "q"] {
+            let own = route(RouteKind::Subscription, "completed", AckType::NONE);
+            assert!(routes.insert(id, own).is_ok());
+        }
+        assert_eq!(routes.remove_all("s").len(), 3);
+        assert!(routes.take_all().is_empty());
     }
 }

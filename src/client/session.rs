@@ -14,7 +14,7 @@
 use super::context::ThreadKey;
 use crate::callbacks::ConnectionState;
 use crate::command::{check_text, too_large};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::message::Message;
 use crate::options;
 use crate::uri::Uri;
@@ -46,10 +46,14 @@ pub(crate) struct Session {
     pub(crate) closing: bool,
     /// The application has closed the client and not connected it again.
     pub(crate) closed: bool,
+    /// The application has let go of the client for good.
+    pub(crate) dropped: bool,
     /// A thread is connecting.
     pub(crate) connecting: bool,
     /// The repair of a lost connection that is under way.
     repair: Option<Repair>,
+    /// Who is still at a repair that was cancelled, while another one is under way.
+    cancelled: Vec<ThreadKey>,
     /// Why the last connection was lost, if it was lost in the hands of a thread that worked on it.
     lost: Option<Error>,
     /// Why the connection was lost that could not be repaired. A later command may have the handler try again.
@@ -64,6 +68,14 @@ struct Repair {
     by: ThreadKey,
     /// The client was closed meanwhile: whatever comes of it is not wanted any more.
     cancelled: bool,
+    /// It ends with a connection, or with saying that it is given up: a connection that is lost under way changes nothing.
+    persistent: bool,
+}
+
+impl Repair {
+    fn new(by: ThreadKey) -> Repair {
+        Repair { by, cancelled: false, persistent: false }
+    }
 }
 
 /// What became of a repair.
@@ -79,6 +91,8 @@ pub(crate) enum Repaired {
 pub(crate) enum Outage {
     Mine,
     InOtherHands,
+    /// The thread sees to it already, and is called from within.
+    InOwnHands,
     /// There is a connection.
     Over,
     Closing,
@@ -122,37 +136,52 @@ impl Session {
         self.disconnect();
     }
 
-    /// The connection that a repair has made was lost before everybody could use it: the repair goes on, because of this.
-    pub(crate) fn repair_again(&mut self, by: ThreadKey) -> Option<Error> {
-        if self.closing || self.is_connected() {
-            return None;
+    /// The connection that this thread has made was lost before everybody could use it: the repair goes on, because of
+    /// this, unless nobody wants it any more.
+    pub(crate) fn lost_again(&mut self, by: ThreadKey) -> Option<Error> {
+        let cause = self.lost.take().unwrap_or_else(|| ErrorKind::Disconnected.into());
+        (!self.is_closed_to(by)).then_some(cause)
+    }
+
+    /// The repair by this thread goes on until there is a connection, whatever is lost under way; or it is given up.
+    pub(crate) fn persist(&mut self, by: ThreadKey, persistent: bool) {
+        if let Some(repair) = self.repair.as_mut().filter(|repair| repair.by == by) {
+            repair.persistent = persistent;
         }
-        let cause = self.lost.take()?;
-        self.begin_repair(by);
-        Some(cause)
+    }
+
+    /// What this thread has repaired is wanted, or still to be made.
+    pub(crate) fn is_to_be_connected(&self, by: ThreadKey) -> bool {
+        let persists = self.repair.as_ref().is_some_and(|repair| repair.by == by && repair.persistent);
+        (self.is_connected() || persists) && !self.is_closed_to(by)
     }
 
     /// The application wants a connection, and this thread sees to it as if one had been lost.
     pub(crate) fn begin_outage(&mut self, by: ThreadKey) -> Outage {
-        if self.closing {
+        if self.closing || self.dropped {
             return Outage::Closing;
         }
-        if self.is_connected() {
-            return Outage::Over;
-        }
-        if self.connecting || self.repair.as_ref().is_some_and(|repair| !repair.cancelled) {
-            return Outage::InOtherHands;
+        match &self.repair {
+            Some(repair) if repair.by == by => return Outage::InOwnHands,
+            // Also one that was cancelled: it is still at the things that a repair works with.
+            Some(_) => return Outage::InOtherHands,
+            None if self.is_connected() => return Outage::Over,
+            None if self.connecting => return Outage::InOtherHands,
+            None => {}
         }
         self.broken = None;
         self.closed = false;
-        self.repair = Some(Repair { by, cancelled: false });
+        self.repair = Some(Repair::new(by));
         Outage::Mine
     }
 
     /// The connection is gone, and this thread repairs it.
     pub(crate) fn begin_repair(&mut self, by: ThreadKey) {
         self.disconnect();
-        self.repair = Some(Repair { by, cancelled: false });
+        let before = self.repair.replace(Repair::new(by));
+        if let Some(Repair { by: other, cancelled: true, .. }) = before {
+            self.cancelled.push(other);
+        }
     }
 
     /// The client is being closed: a repair under way comes to nothing, and there will be no other.
@@ -165,6 +194,7 @@ impl Session {
 
     /// The repair by this thread is over, for better or worse.
     pub(crate) fn end_repair(&mut self, by: ThreadKey) -> Repaired {
+        self.cancelled.retain(|other| *other != by);
         let mine = self.repair.take_if(|repair| repair.by == by);
         match mine {
             Some(Repair { cancelled: false, .. }) if self.is_connected() => Repaired::Connected,
@@ -185,7 +215,7 @@ impl Session {
         if self.is_repaired_by_other(by) {
             return Revival::InOtherHands;
         }
-        if self.closing || self.connecting || self.is_repaired_by(by) {
+        if self.is_closed_to(by) || self.connecting || self.is_repaired_by(by) {
             return Revival::Hopeless;
         }
         match self.broken.take() {
@@ -197,9 +227,10 @@ impl Session {
         }
     }
 
-    /// True unless the client is closed or a repair has failed.
+    /// There is a connection, or somebody is at work on one.
     pub(crate) fn may_recover(&self) -> bool {
-        !self.closing && self.broken.is_none() && self.announced != ConnectionState::Shutdown
+        let is_repaired = self.repair.as_ref().is_some_and(|repair| !repair.cancelled);
+        !self.closing && !self.dropped && (self.is_connected() || is_repaired)
     }
 
     pub(crate) fn is_repaired_by(&self, thread: ThreadKey) -> bool {
@@ -213,7 +244,8 @@ impl Session {
     /// True if this thread must not connect: the client is being closed, or was since its repair began (D-10).
     pub(crate) fn is_closed_to(&self, thread: ThreadKey) -> bool {
         let cancelled = |repair: &Repair| repair.by == thread && repair.cancelled;
-        self.closing || self.repair.as_ref().is_some_and(cancelled)
+        let is_cancelled = self.repair.as_ref().is_some_and(cancelled) || self.cancelled.contains(&thread);
+        self.closing || self.dropped || is_cancelled
     }
 
     /// The connection is gone, if there was one.
@@ -296,7 +328,6 @@ impl LogonFrame<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::ErrorKind;
 
     fn ack(header: &str) -> Message {
         let mut frame = (header.len() as u32).to_be_bytes().to_vec();
@@ -335,6 +366,40 @@ mod tests {
         session.connect();
         assert_eq!(session.end_repair(repairer), Repaired::Cancelled);
         assert!(!session.is_closed_to(repairer) && session.is_connected());
+    }
+
+    /// D-10: who was cancelled stays so, also when the next loss is repaired by another thread.
+    #[test]
+    fn a_cancelled_repair_does_not_come_back_with_the_next_one() {
+        let [repairer, next] = [1, 2].map(ThreadKey::of);
+        let mut session = Session::default();
+        session.begin_repair(repairer);
+        session.cancel_repair();
+        session.connect();
+        session.begin_repair(next);
+        assert!(session.is_closed_to(repairer) && !session.is_closed_to(next));
+        assert_eq!(session.end_repair(repairer), Repaired::Cancelled);
+        assert!(!session.is_closed_to(repairer) && session.is_repaired_by(next));
+    }
+
+    /// HA-5.
+    #[test]
+    fn one_thread_sees_to_a_connection_until_it_is_done() {
+        let [mine, other] = [1, 2].map(ThreadKey::of);
+        let mut session = Session::default();
+        assert_eq!(session.begin_outage(mine), Outage::Mine);
+        assert_eq!(session.begin_outage(other), Outage::InOtherHands);
+        assert_eq!(session.begin_outage(mine), Outage::InOwnHands);
+        session.connect();
+        assert_eq!(session.begin_outage(other), Outage::InOtherHands, "it is not logged on yet");
+        session.cancel_repair();
+        session.disconnect();
+        assert_eq!(session.begin_outage(other), Outage::InOtherHands, "it has not noticed yet");
+        session.end_repair(mine);
+        assert_eq!(session.begin_outage(other), Outage::Mine);
+        session.connect();
+        session.end_repair(other);
+        assert_eq!(session.begin_outage(mine), Outage::Over);
     }
 
     /// S-7, S-8.

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::Mutex;
 
 use super::registry::HandlerCell;
-use super::routes::{Delivery, Route, RouteKind, RouteTable};
+use super::routes::{Delivery, OnLoss, Route, RouteKind, RouteTable};
 use crate::error::Error;
 use crate::stream::{End, StreamQueue};
 use crate::wire::AckType;
@@ -67,9 +67,10 @@ impl Routes {
         outcome.map(drop)
     }
 
-    /// Takes out one route; what it led to is returned, so that it is dropped outside the lock.
-    pub(crate) fn remove(&self, id: &str) -> Option<Route<Sink>> {
-        let removed = self.table.lock().remove(id);
+    /// Takes out a route and the others of its command; what they led to is returned, so that it is dropped outside the
+    /// lock.
+    pub(crate) fn remove(&self, id: &str) -> Vec<Route<Sink>> {
+        let removed = self.table.lock().remove_all(id);
         self.changed();
         removed
     }
@@ -104,11 +105,9 @@ impl Routes {
         ended
     }
 
-    /// Takes out one route and ends its stream.
-    pub(crate) fn end_one(&self, id: &str) {
-        if let Some(route) = self.remove(id) {
-            route.sink.finish(End::Complete);
-        }
+    /// Takes out the routes of one command and ends its stream.
+    pub(crate) fn end_one(&self, id: &str, end: &End) {
+        self.remove(id).iter().for_each(|route| route.sink.finish(end.clone()));
     }
 
     /// Takes out every subscription and ends its stream.
@@ -127,15 +126,17 @@ impl Routes {
         streamed.map(|(id, _)| id).collect()
     }
 
-    /// The connection is lost: the routes of every command that went out over it go, but for those that last, and their
-    /// streams fail. A command
-    /// that `still_waits` to be sent keeps its own. Returns the queries that handlers wait for: the ids of their
-    /// commands, and their own.
+    /// The connection is lost: the routes of every command that went out over it go, but for those that stay, and their
+    /// streams fail. A command that `still_waits` to be sent keeps its own. Returns the queries that handlers wait for: the
+    /// ids of their commands, and their own.
     pub(crate) fn fail(&self, cause: &Error, still_waits: impl Fn(&str) -> bool) -> HashMap<String, String> {
         let gone = self.table.lock().take_gone(|command| !still_waits(command));
         self.changed();
         let mut lost = HashMap::new();
         for (id, route) in gone {
+            if route.on_loss == OnLoss::MovesOn {
+                continue;
+            }
             match route.sink {
                 Sink::Stream(queue) => queue.finish(End::Failed(cause.clone())),
                 Sink::Handler(_) if route.kind != RouteKind::Query => {}

@@ -28,6 +28,9 @@ pub(crate) fn execute(core: &Arc<Core>, command: Command) -> Result<MessageStrea
     let sink = Sink::Stream(Arc::clone(&queue));
     let wanted = Wanted::default().with_end_of_query().managed(core.config.driven);
     let placed = place(core, command, Some(sink), wanted)?;
+    if placed.reply.is_some() {
+        queue.placed();
+    }
     let command = &placed.command;
     let sub_id = command.sub_id_text().filter(|_| kind.is_subscribe());
     let query_id = command.query_id_text().filter(|_| kind.is_query());
@@ -62,7 +65,7 @@ impl Core {
         };
         let mut live = false;
         for id in lease.ids().filter(|id| leads_here(id)) {
-            live |= self.routes.remove(id).is_some();
+            live |= !self.routes.remove(id).is_empty();
         }
         if let Some(sub_id) = lease.sub_id() {
             self.forget_subscription(sub_id);

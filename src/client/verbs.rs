@@ -12,7 +12,7 @@ use crate::command::{Command, check_text, too_large};
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::Message;
 use crate::store::{Selector, StoreEntry};
-use crate::stream::MessageStream;
+use crate::stream::{End, MessageStream};
 use crate::wire::frame::push_publish;
 use crate::wire::{AckType, CommandType};
 
@@ -538,7 +538,7 @@ impl Client {
     ///
     /// As for [`unsubscribe`](Client::unsubscribe).
     pub fn cancel_query(&self, query_id: &str) -> Result<()> {
-        self.core().routes.end_one(query_id);
+        self.core().routes.end_one(query_id, &End::Complete);
         unanswered(self.core(), Command::new("unsubscribe").query_id(query_id))
     }
 }

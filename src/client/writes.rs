@@ -12,10 +12,14 @@ use crate::wire::Status;
 /// Takes a `persisted` acknowledgement of a write: a refusal goes to the failed-write handler, and the store lets go of what
 /// is settled. True if somebody has taken it.
 pub(crate) fn persisted(core: &Core, ack: &Message) -> bool {
-    let Some(sequence) = ack.sequence() else { return replays::persisted(core, ack) };
+    if ack.sequence().is_none() && replays::persisted(core, ack) {
+        return true;
+    }
     let failed = is_failed(ack);
-    let told = failed && tell(core, ack, sequence);
-    let Some(store) = core.config.publish_store.as_deref() else { return told };
+    let told = failed && tell(core, ack);
+    let (Some(store), Some(sequence)) = (core.config.publish_store.as_deref(), ack.sequence()) else {
+        return told;
+    };
     if sequence > 0
         && let Err(error) = store.discard_up_to(sequence)
     {
@@ -32,11 +36,12 @@ fn is_failed(ack: &Message) -> bool {
 }
 
 /// Tells the failed-write handler, if there is one.
-fn tell(core: &Core, ack: &Message, sequence: u64) -> bool {
+fn tell(core: &Core, ack: &Message) -> bool {
     let Some(handler) = core.registry.failed_write() else { return false };
-    let message = failed_message(core.config.publish_store.as_deref(), sequence).unwrap_or_else(|error| {
+    let store = core.config.publish_store.as_deref();
+    let message = failed_message(store, ack.sequence()).unwrap_or_else(|error| {
         core.report(error, Origin::PublishStore);
-        Message::with_sequence(sequence)
+        Message::with_sequence(ack.sequence())
     });
     let reason = ack.reason().unwrap_or_default();
     if let Err(failure) = contain(|| handler.lock().on_failed_write(&message, reason)) {

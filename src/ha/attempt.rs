@@ -111,7 +111,8 @@ impl Attempts {
             let delay = ask(|| tools.delay.connect_wait_duration(&target.uri)).and_then(|delay| delay)?;
             self.settings.lock().last_delay = delay;
             self.sleep(client, delay, deadline, &failures)?;
-            let Err(error) = self.attempt(client, &mut tools, &target, deadline) else {
+            let attempt = || self.attempt(client, &mut tools, &target, deadline);
+            let Err(error) = driver::within(client.core(), deadline, attempt) else {
                 return ask(|| tools.delay.reset());
             };
             driver::abandon(client.core(), &error);

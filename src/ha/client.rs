@@ -95,24 +95,21 @@ impl HAClient {
     fn connect_until(&self, deadline: Option<Instant>) -> Result<()> {
         let core = self.client.core();
         core.refuse_to_hang("connect_and_logon")?;
-        let outcome = self.make_connection(deadline);
+        let Some(claim) = Claim::take(core, deadline)? else { return Ok(()) };
+        let outcome = self.make_connection(&claim, deadline);
         if outcome.is_err() {
-            self.client.close();
+            claim.give_up(core);
         }
         outcome
     }
 
-    fn make_connection(&self, deadline: Option<Instant>) -> Result<()> {
-        let core = self.client.core();
-        let Some(claim) = Claim::take(core, deadline)? else { return Ok(()) };
+    fn make_connection(&self, claim: &Claim, deadline: Option<Instant>) -> Result<()> {
         self.attempts.start_anew();
         loop {
-            if let Err(error) = self.attempts.run(&self.client, deadline) {
-                claim.give_up(core);
-                return Err(error);
-            }
-            if claim.open(core) {
-                return Ok(());
+            self.attempts.run(&self.client, deadline)?;
+            match claim.open(self.client.core()) {
+                None => return Ok(()),
+                Some(lost) => self.attempts.lost(&self.client, &lost),
             }
         }
     }
@@ -286,12 +283,15 @@ struct Reconnect(Arc<Attempts>);
 
 impl DisconnectHandler for Reconnect {
     fn on_disconnect(&self, client: &Client, cause: &Error) -> Result<(), HandlerError> {
+        let core = client.core();
+        driver::persist(core, true);
         self.0.lost(client, cause);
-        if let Err(error) = self.0.run(client, None)
-            && !driver::is_cancelled(client.core())
-        {
-            // What ended it, before the plain fact that it has ended (HA-17).
-            client.core().report(error, crate::callbacks::Origin::Connection);
+        if let Err(error) = self.0.run(client, None) {
+            driver::persist(core, false);
+            if !driver::is_cancelled(core) {
+                // What ended it, before the plain fact that it has ended (HA-17).
+                core.report(error, crate::callbacks::Origin::Connection);
+            }
         }
         Ok(())
     }

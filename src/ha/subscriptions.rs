@@ -12,6 +12,7 @@ use crate::client::{Client, FailedResubscribeHandler, Generation, SharedHandler,
 use crate::command::Command;
 use crate::error::{Error, Result};
 use crate::options::text::{self, ids};
+use crate::stream::End;
 use crate::wire::AckType;
 
 /// Remembers subscriptions for as long as the process lives; the manager of an `HAClient` unless it is given another.
@@ -103,7 +104,7 @@ impl MemorySubscriptionManager {
     }
 
     /// True if a refused subscription was forgotten, so that the others may go on.
-    fn forget(&self, entry: &Entry, error: &Error) -> bool {
+    fn forget(&self, client: &Client, entry: &Entry, error: &Error) -> bool {
         // Taken out for the call, so that no lock is held meanwhile.
         let Some(mut handler) = self.failed.lock().take() else { return false };
         let call = || handler.on_failed_resubscribe(&entry.command, entry.acks, error);
@@ -112,6 +113,7 @@ impl MemorySubscriptionManager {
         let forget = outcome.unwrap_or_else(|panic| resume_unwind(panic));
         if forget {
             self.unsubscribe(&entry.sub_id);
+            client.core().routes.end_one(&entry.sub_id, &End::Failed(error.clone()));
         }
         forget
     }
@@ -163,7 +165,7 @@ impl SubscriptionManager for MemorySubscriptionManager {
             }
         }
         for (entry, error) in refused {
-            if !self.forget(entry, &error) {
+            if !self.forget(client, entry, &error) {
                 return Err(error);
             }
         }

@@ -185,6 +185,7 @@ struct State {
     /// The reader is gone: whatever is offered is dropped.
     closed: bool,
     reader_waits: bool,
+    is_placed: bool,
     reconnects: u64,
     spare: Vec<Selection>,
     lease: Weak<Lease>,
@@ -201,6 +202,7 @@ impl StreamQueue {
             end: None,
             closed: false,
             reader_waits: false,
+            is_placed: false,
             reconnects: 0,
             spare: Vec::new(),
             lease: Weak::new(),
@@ -342,8 +344,16 @@ impl StreamQueue {
         }
     }
 
-    pub(crate) fn reconnected(&self) {
-        self.state.lock().reconnects += 1;
+    /// Its subscription was accepted.
+    pub(crate) fn placed(&self) {
+        self.state.lock().is_placed = true;
+    }
+
+    /// Its subscription is about to be placed over another connection. Told before, because the first message of that may be
+    /// read before the answer is.
+    pub(crate) fn moves_on(&self) {
+        let mut state = self.state.lock();
+        state.reconnects += u64::from(state.is_placed);
     }
 
     pub(crate) fn reconnects(&self) -> u64 {

@@ -110,7 +110,7 @@ fn no_lock_is_held_while_a_handler_or_a_listener_runs() {
     scene.client.clear_connection_state_listeners();
 
     let on_loss = probe.clone();
-    scene.client.set_disconnect_handler(move |_: &Client, _: &Error| on_loss.look()).unwrap();
+    scene.on_loss(move |_: &Client, _: &Error| on_loss.look());
     scene.connection.close();
     assert_free(&outcomes, "the disconnect handler");
 }

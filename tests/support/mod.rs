@@ -4,6 +4,7 @@
 #![allow(dead_code, unused_imports)]
 
 pub(crate) mod client;
+pub(crate) mod ha;
 mod linked;
 pub(crate) mod log_capture;
 pub(crate) mod publish_stores;

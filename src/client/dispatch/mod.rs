@@ -292,7 +292,8 @@ impl Dispatcher {
         // Whoever waits for the acknowledgement may look for what came before it.
         self.hand_over(message.block(), clockwork);
         let mut taken = self.complete(message, ack, refused);
-        if ack.intersects(AckType::PERSISTED) {
+        // What a caller waits for answers a flush, not a write.
+        if ack.intersects(AckType::PERSISTED) && (!taken || message.sequence().is_some()) {
             taken |= writes::persisted(&self.core, message);
         }
         if let Some(handler) = self.core.registry.global(Global::Ack) {

@@ -63,7 +63,10 @@ impl Link {
                 }
             }
             idle = 0;
-            let Some(state) = self.catch_up(state) else { continue };
+            // While somebody holds the gate, what is stored is theirs to send.
+            let caught_up =
+                if state.gate == Gate::Open { self.catch_up(state, u64::MAX) } else { Some(state) };
+            let Some(state) = caught_up else { continue };
             if state.front.is_empty() || state.writing {
                 continue;
             }

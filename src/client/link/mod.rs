@@ -54,9 +54,21 @@ pub(crate) struct Sender {
     pub(crate) thread: ThreadKey,
     /// Nothing may wait: the caller is a receive thread or a state listener.
     pub(crate) never_waits: bool,
-    /// An outage is waited out.
-    pub(crate) patient: bool,
+    pub(crate) patience: Patience,
     pub(crate) deadline: Option<Instant>,
+}
+
+/// What a caller does that may not send now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Patience {
+    /// Waits, also for the end of an outage.
+    Outage,
+    /// Waits for the end of a logon or a recovery, but not of an outage.
+    Logon,
+    /// Leaves its frame to be sent behind the recovery, and does not wait for that.
+    Aside,
+    /// Gives up.
+    None,
 }
 
 /// A frame whose sending somebody follows.
@@ -127,6 +139,8 @@ struct State {
     flusher: Option<Worker>,
     stop_flusher: bool,
     sequences: Sequences,
+    /// The server was told to expect beats.
+    may_beat: bool,
 }
 
 /// How much a writer may do.
@@ -161,6 +175,7 @@ impl Link {
             flusher: None,
             stop_flusher: false,
             sequences: Sequences::default(),
+            may_beat: false,
         };
         Link {
             state: Mutex::new(state),
@@ -176,20 +191,40 @@ impl Link {
 
     /// Sends a frame that nobody follows: at once if the link is idle, with others in a burst.
     ///
-    /// Waits while the gate is closed, if the sender may, and for the peer while too much is queued.
+    /// Waits while the gate is closed, if the sender may, for what is stored already to go before it, and for the peer while
+    /// too much is queued.
     #[inline]
     pub(crate) fn publish(
         self: &Arc<Self>,
         sender: impl Fn() -> Sender,
+        encode: impl FnMut(&mut Vec<u8>) -> Result<()>,
+    ) -> Result<(), Refusal> {
+        let state = self.state.lock();
+        let upto = state.sequences.stored();
+        self.publish_behind(state, upto, sender, encode)
+    }
+
+    #[inline]
+    fn publish_behind<'a>(
+        self: &'a Arc<Self>,
+        mut state: Guard<'a>,
+        upto: u64,
+        sender: impl Fn() -> Sender,
         mut encode: impl FnMut(&mut Vec<u8>) -> Result<()>,
     ) -> Result<(), Refusal> {
-        let mut state = self.state.lock();
         loop {
             if state.gate != Gate::Open || state.front.len() > self.room {
                 let (admitted, place) = self.admit(state, &sender())?;
                 state = admitted;
                 if place == Place::Deferred {
                     return encode(&mut state.deferred).map_err(Refusal::Frame);
+                }
+            }
+            if state.lags_behind(upto) {
+                let (waited, again) = self.let_go_first(state, upto, &sender())?;
+                state = waited;
+                if again {
+                    continue;
                 }
             }
             encode(&mut state.front).map_err(Refusal::Frame)?;
@@ -202,6 +237,10 @@ impl Link {
                 Err(transport) => transport.shutdown(),
             }
             state = self.state.lock();
+            if state.gate == Gate::Held(sender().thread) {
+                // Nobody makes another connection for the one who makes them.
+                return Err(Refusal::NotConnected);
+            }
         }
     }
 
@@ -215,12 +254,20 @@ impl Link {
         outgoing: &mut dyn Outgoing,
     ) -> Result<(), Refusal> {
         let mut state = self.state.lock();
+        let upto = state.sequences.stored();
         loop {
             if state.gate != Gate::Open || state.front.len() > self.room {
                 let (admitted, place) = self.admit(state, sender)?;
                 state = admitted;
                 if place == Place::Deferred {
                     return Err(Refusal::Busy);
+                }
+            }
+            if state.lags_behind(upto) {
+                let (waited, again) = self.let_go_first(state, upto, sender)?;
+                state = waited;
+                if again {
+                    continue;
                 }
             }
             if !outgoing.is_wanted() {
@@ -239,13 +286,26 @@ impl Link {
                 return Ok(());
             }
             state = self.state.lock();
+            if state.gate == Gate::Held(sender.thread) {
+                return Err(Refusal::NotConnected);
+            }
         }
     }
 
-    /// Queues a frame only if the gate is open to everybody; never waits. For signs of life.
-    pub(crate) fn send_if_open(self: &Arc<Self>, encode: impl FnOnce(&mut Vec<u8>) -> Result<()>) {
+    /// From now on beats may be sent over this connection, also while its holder recovers.
+    pub(crate) fn let_beat(&self) {
+        self.state.lock().may_beat = true;
+    }
+
+    /// Queues a sign of life; never waits. During a logon none is sent.
+    pub(crate) fn beat(self: &Arc<Self>, encode: impl FnOnce(&mut Vec<u8>) -> Result<()>) {
         let mut state = self.state.lock();
-        if state.gate != Gate::Open || encode(&mut state.front).is_err() {
+        let may = match state.gate {
+            Gate::Open => true,
+            Gate::Held(_) => state.may_beat && state.transport.is_some(),
+            Gate::Down | Gate::Lost => false,
+        };
+        if !may || encode(&mut state.front).is_err() {
             return;
         }
         state.flush = true;
@@ -291,9 +351,13 @@ impl Link {
         if state.gate != Gate::Held(holder) || state.transport.is_none() {
             return false;
         }
-        // What was stored meanwhile goes first, and nothing can slip in between it and the opening.
-        let Some(mut state) = self.catch_up(state) else { return false };
+        // What was stored meanwhile goes first. Others may go on storing: that comes behind the opening.
+        let upto = state.sequences.stored();
+        let Some(mut state) = self.catch_up(state, upto) else { return false };
         state.gate = Gate::Open;
+        if state.sequences.are_behind() {
+            self.wake_flusher(&mut state);
+        }
         self.changed.notify_all();
         let deferred = std::mem::take(&mut state.deferred);
         state.front.extend_from_slice(&deferred);
@@ -419,9 +483,15 @@ impl Link {
             if mine && (state.front.len() <= self.room || !state.writing) {
                 return Ok((state, Place::Front));
             }
-            if !mine && !sender.patient {
+            if !mine {
                 let is_up = state.transport.is_some() && state.gate != Gate::Lost;
-                return Err(if is_up { Refusal::Busy } else { Refusal::NotConnected });
+                match sender.patience {
+                    Patience::Outage => {}
+                    _ if !is_up => return Err(Refusal::NotConnected),
+                    Patience::Logon => {}
+                    Patience::Aside => return self.admit_at_once(state),
+                    Patience::None => return Err(Refusal::Busy),
+                }
             }
             waited = true;
             match sender.deadline {
@@ -489,6 +559,10 @@ impl Link {
             self.changed.notify_all();
             if state.front.is_empty() {
                 state.flush = false;
+                if state.sequences.are_behind() && state.gate == Gate::Open {
+                    // Left to the store while there was no room.
+                    self.wake_flusher(&mut state);
+                }
                 return Ok(());
             }
             let unfinished = effort == Effort::Nonblocking || round + 1 == ROUNDS;
@@ -574,6 +648,7 @@ impl State {
         self.flush = false;
         self.burst = Burst::default();
         self.sequences.reset();
+        self.may_beat = false;
     }
 
     /// A write of so many bytes failed: nothing more leaves over this connection.

@@ -2,7 +2,10 @@
 //!
 //! A message is stored first, which gives it its number, and sent then. Threads may arrive here in another order than their
 //! numbers: whoever finds lower numbers missing fetches them from the store. The store is never called with the send lock
-//! held; while one thread fetches, the others leave their numbers behind and go.
+//! held; while one thread fetches, the others leave their numbers behind and go, unless they have run too far ahead.
+//!
+//! A frame without a number, sent by a thread that has just stored something, must not overtake that: it lets everything go
+//! first that was stored before. The one thread that holds the gate replays, and nobody else fetches meanwhile.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -13,6 +16,12 @@ use super::{Effort, Gate, Guard, Link, Refusal, Sender, State, Verdict};
 use crate::client::burst::FULL;
 use crate::error::{Error, Result};
 use crate::store::Number;
+
+/// When more than so many frames are behind, publishers wait for whoever fetches them.
+const BACKLOG: u64 = 4096;
+
+/// Whoever fetches wakes those who wait for it so often.
+const WAKE: u64 = 256;
 
 /// The frames that a publish store keeps, by number.
 pub(crate) trait StoredFrames: Send + Sync {
@@ -37,6 +46,8 @@ pub(super) struct Sequences {
     stored: u64,
     /// A thread is fetching what is missing.
     fetching: bool,
+    /// So many others wait for it.
+    waiting: u32,
     /// The last number that was written, with its digits.
     number: Number,
 }
@@ -44,12 +55,30 @@ pub(super) struct Sequences {
 impl Sequences {
     /// Forgets what concerns one connection.
     pub(super) fn reset(&mut self) {
-        *self = Sequences { stored: self.stored, ..Sequences::default() };
+        *self = Sequences { stored: self.stored, waiting: self.waiting, ..Sequences::default() };
+    }
+
+    /// The highest number that is known to be stored.
+    pub(super) fn stored(&self) -> u64 {
+        self.stored
+    }
+
+    /// How many numbers were stored and not sent.
+    fn backlog(&self) -> u64 {
+        self.stored.saturating_sub(self.sent)
     }
 
     /// Something is stored that was not sent, and nobody is at it.
     pub(super) fn are_behind(&self) -> bool {
         self.open && !self.fetching && self.sent < self.stored
+    }
+}
+
+impl State {
+    /// Not everything up to this number was sent yet, though it might be.
+    #[inline]
+    pub(super) fn lags_behind(&self, upto: u64) -> bool {
+        self.sequences.open && self.sequences.sent < upto && self.gate == Gate::Open
     }
 }
 
@@ -80,8 +109,16 @@ impl Link {
                 }
             }
             let sequences = &state.sequences;
-            if !sequences.open || sequences.fetching || sequence <= sequences.sent {
+            if !sequences.open || sequence <= sequences.sent {
                 return Ok(());
+            }
+            if sequences.fetching {
+                if sequences.backlog() <= BACKLOG || sender().never_waits {
+                    return Ok(());
+                }
+                // Or else whoever fetches would never come to an end.
+                self.wait_for_fetching(&mut state, None)?;
+                continue;
             }
             if state.front.len() > self.room && state.writing {
                 let sender = sender();
@@ -96,7 +133,7 @@ impl Link {
             }
             let sequences = &state.sequences;
             if sequence > sequences.sent + 1 {
-                return self.fetch_missing(state, &sender());
+                return self.fetch_missing(state, sequence, &sender());
             }
             let State { front, sequences, .. } = &mut *state;
             sequences.number.turn_to(sequence);
@@ -128,7 +165,7 @@ impl Link {
         sequence: u64,
         encode: impl FnMut(&mut Vec<u8>) -> Result<()>,
     ) -> Result<(), Refusal> {
-        self.publish(|| *sender, encode)?;
+        self.publish_behind(self.state.lock(), 0, || *sender, encode)?;
         self.skipped(sequence);
         Ok(())
     }
@@ -141,16 +178,65 @@ impl Link {
         sequences.stored = sequences.stored.max(sequence);
     }
 
-    fn fetch_missing(self: &Arc<Self>, mut state: Guard<'_>, sender: &Sender) -> Result<(), Refusal> {
+    /// Sends what is missing up to this number. What others store meanwhile is for the flusher.
+    fn fetch_missing(
+        self: &Arc<Self>,
+        mut state: Guard<'_>,
+        sequence: u64,
+        sender: &Sender,
+    ) -> Result<(), Refusal> {
         if sender.never_waits {
             // Fetching may have to wait for the peer: that is for the flusher.
             self.wake_flusher(&mut state);
             return Ok(());
         }
-        if let Some(state) = self.catch_up(state) {
+        if let Some(mut state) = self.catch_up(state, sequence) {
+            if state.sequences.are_behind() {
+                self.wake_flusher(&mut state);
+            }
             self.write_rest(state);
         }
         Ok(())
+    }
+
+    /// Has everything up to this number sent first, because the same thread may have stored it; where nothing may wait, it
+    /// is overtaken. True if the state of the link is to be looked at again.
+    #[cold]
+    pub(super) fn let_go_first<'a>(
+        self: &'a Arc<Self>,
+        mut state: Guard<'a>,
+        upto: u64,
+        sender: &Sender,
+    ) -> Result<(Guard<'a>, bool), Refusal> {
+        if sender.never_waits {
+            return Ok((state, false));
+        }
+        if state.sequences.fetching {
+            self.wait_for_fetching(&mut state, sender.deadline)?;
+            return Ok((state, true));
+        }
+        match self.catch_up(state, upto) {
+            None => Ok((self.state.lock(), true)),
+            Some(mut state) => {
+                if state.sequences.are_behind() {
+                    self.wake_flusher(&mut state);
+                }
+                Ok((state, true))
+            }
+        }
+    }
+
+    fn wait_for_fetching(&self, state: &mut Guard<'_>, deadline: Option<Instant>) -> Result<(), Refusal> {
+        state.sequences.waiting += 1;
+        let timed_out = match deadline {
+            None => {
+                self.changed.wait(state);
+                false
+            }
+            Some(deadline) => self.changed.wait_until(state, deadline).timed_out(),
+        };
+        state.sequences.waiting -= 1;
+        if timed_out { Err(Refusal::TimedOut) } else { Ok(()) }
     }
 
     /// Writes what a catch-up has left in the buffer.
@@ -167,15 +253,16 @@ impl Link {
         }
     }
 
-    /// Puts everything into the buffer that is stored and was not sent. `None` if the connection went away meanwhile.
-    pub(super) fn catch_up<'a>(self: &'a Arc<Self>, mut state: Guard<'a>) -> Option<Guard<'a>> {
+    /// Puts everything into the buffer that is stored up to this number and was not sent. `None` if the connection went
+    /// away meanwhile.
+    pub(super) fn catch_up<'a>(self: &'a Arc<Self>, mut state: Guard<'a>, upto: u64) -> Option<Guard<'a>> {
         let (Some(frames), true) = (&self.stored_frames, state.sequences.are_behind()) else {
             return Some(state);
         };
         let version = state.version;
         let mut frame = Vec::new();
         state.sequences.fetching = true;
-        while state.sequences.sent < state.sequences.stored {
+        while state.sequences.sent < state.sequences.stored.min(upto) {
             if state.front.len() > FULL {
                 state = self.make_room(state)?;
             } else {
@@ -184,6 +271,9 @@ impl Link {
                 if state.version == version && state.transport.is_some() {
                     state.front.extend_from_slice(&frame);
                     state.sequences.sent = found.min(state.sequences.stored);
+                    if state.sequences.waiting > 0 && state.sequences.sent.is_multiple_of(WAKE) {
+                        self.changed.notify_all();
+                    }
                 }
             }
             if state.version != version || state.transport.is_none() {
@@ -191,6 +281,7 @@ impl Link {
             }
         }
         state.sequences.fetching = false;
+        self.changed.notify_all();
         Some(state)
     }
 

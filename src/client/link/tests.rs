@@ -63,7 +63,7 @@ fn sender() -> Sender {
     Sender {
         thread: ThreadKey::current(),
         never_waits: false,
-        patient: true,
+        patience: Patience::Outage,
         deadline: Some(Instant::now() + LIMIT),
     }
 }
@@ -201,7 +201,7 @@ fn whoever_does_not_hold_the_gate_waits_for_it_or_is_told_at_once() {
     let link = open_link(&wire);
     let hold = link.acquire(&sender()).unwrap();
     std::thread::scope(|scope| {
-        let impatient = scope.spawn(|| put(&link, || Sender { patient: false, ..sender() }, "no"));
+        let impatient = scope.spawn(|| put(&link, || Sender { patience: Patience::None, ..sender() }, "no"));
         assert!(matches!(impatient.join().unwrap(), Err(Refusal::Busy)));
         let late =
             scope.spawn(|| put(&link, || Sender { deadline: Some(Instant::now()), ..sender() }, "late"));
@@ -338,18 +338,21 @@ fn draining_waits_for_what_is_queued_and_not_for_ever() {
 }
 
 #[test]
-fn signs_of_life_are_sent_through_an_open_gate_only() {
+fn no_sign_of_life_is_sent_before_the_server_expects_it() {
     let (wire, writes) = Wire::new(None);
     let link = open_link(&wire);
     let beat = |buffer: &mut Vec<u8>| {
         buffer.push(b'b');
         Ok(())
     };
-    link.send_if_open(beat);
+    link.beat(beat);
     assert_eq!(writes.try_recv().unwrap(), b"b");
     let hold = link.acquire(&sender()).unwrap();
-    link.send_if_open(beat);
+    link.beat(beat);
     assert!(writes.is_empty());
+    link.let_beat();
+    link.beat(beat);
+    assert_eq!(writes.try_recv().unwrap(), b"b", "the recovery behind a logon may take its time");
     assert!(hold.release(&link));
 }
 
@@ -366,4 +369,18 @@ fn the_filter_sees_each_frame_once_even_if_it_is_written_in_two_parts() {
     assert_eq!(collected(&writes, 6), "\0\0\0\x02de");
     assert_eq!(frames.try_iter().collect::<Vec<_>>(), [b"abc".to_vec(), b"de".to_vec()]);
     link.stop_flusher(None);
+}
+
+/// HA-18: whoever makes connections has nobody to wait for when one breaks.
+#[test]
+fn the_holder_of_the_gate_is_told_of_a_failed_write_at_once() {
+    let (wire, _writes) = Wire::new(None);
+    let link = open_link(&wire);
+    let _hold = link.acquire(&sender()).unwrap();
+    wire.broken.store(true, Ordering::Release);
+    assert!(matches!(put(&link, sender, "lost"), Err(Refusal::NotConnected)));
+    let mut frame = Followed::default();
+    assert!(matches!(link.send(&sender(), &mut frame), Err(Refusal::NotConnected)));
+    assert_eq!((frame.queued_on.len(), frame.reclaimed), (1, 1));
+    assert!(wire.down.load(Ordering::Acquire));
 }
