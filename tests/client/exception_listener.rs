@@ -205,27 +205,36 @@ fn a_thread_callback_that_fails_at_the_end_is_reported() {
 /// heartbeats that cannot be started.
 #[test]
 fn a_heartbeat_that_cannot_be_started_is_reported() {
-    let scene = Scene::logged_on("c");
-    // A second logon holds the connection.
-    let logon = scene.begin(|client| client.logon_with(&in_time()));
-    scene.connection.expect("logon", SOON).unwrap();
+    let scene = with_a_small_outbox();
+    let logon = fill_outbox_in_a_logon(&scene);
     scene.client.set_heartbeat(SOON).unwrap();
     let failure = scene.record.wait_for_failures(1).remove(0);
-    assert_eq!((failure.error.kind(), failure.origin), (ErrorKind::RetryOperation, Origin::Heartbeat));
+    assert_eq!((failure.error.kind(), failure.origin), (ErrorKind::Connection, Origin::Heartbeat));
     scene.connection.reply_ok().unwrap();
     logon.wait().unwrap();
+}
+
+fn with_a_small_outbox() -> Scene {
+    Scene::prepared(Client::builder("c").outbox_limit(1), |_| {})
+}
+
+/// A second logon holds the connection, and as much waits for its end as may.
+fn fill_outbox_in_a_logon(scene: &Scene) -> Pending<amps_client::Result<()>> {
+    let logon = scene.begin(|client| client.logon_with(&in_time()).map(drop));
+    scene.connection.expect("logon", SOON).unwrap();
+    scene.client.unsubscribe("waits").unwrap();
+    logon
 }
 
 /// X-8, M-32: a stream that cannot be unsubscribed when it is dropped.
 #[test]
 fn a_dropped_stream_whose_unsubscribe_cannot_be_sent_is_reported() {
-    let scene = Scene::logged_on("c");
+    let scene = with_a_small_outbox();
     let stream = scene.accepted("subscribe", |client| client.subscribe("t", ""));
-    let logon = scene.begin(|client| client.logon_with(&in_time()));
-    scene.connection.expect("logon", SOON).unwrap();
+    let logon = fill_outbox_in_a_logon(&scene);
     drop(stream);
     let failure = scene.record.wait_for_failures(1).remove(0);
-    assert_eq!(failure.origin, Origin::Unsubscribe);
+    assert_eq!((failure.error.kind(), failure.origin), (ErrorKind::Connection, Origin::Unsubscribe));
     scene.connection.reply_ok().unwrap();
     logon.wait().unwrap();
 }

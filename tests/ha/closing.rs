@@ -1,13 +1,13 @@
 //! Closing an `HAClient`, or letting go of it, ends whatever it is doing at once (`resilience` HA-19, section 12).
 
-mod support;
-
 use std::any::Any;
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
+use crate::support::client::*;
+use crate::support::ha::*;
 use amps_client::testing::{LogonAck, ScriptedPeer};
 use amps_client::{
     Authenticator, Command, ConnectionInfo, ConnectionState, DefaultServerChooser, Error, ErrorKind,
@@ -15,8 +15,6 @@ use amps_client::{
 };
 use parking_lot::Mutex;
 use socket2::{Domain, Socket, Type};
-use support::client::*;
-use support::ha::*;
 
 use ConnectionState::{Disconnected, LoggedOn, Shutdown};
 

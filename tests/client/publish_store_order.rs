@@ -1,7 +1,5 @@
 //! Whoever publishes, and whatever the connection does: each number once, in order (`resilience` PS-9, HA-20).
 
-mod support;
-
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -9,10 +7,10 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::support::client::*;
+use crate::support::ha::{HaScene, admitted, answered, connecting, ha_client};
 use amps_client::testing::{LogonAck, PeerConnection, ScriptedPeer};
 use amps_client::{Client, Command, ConnectionState, ErrorKind, MemoryPublishStore, Message, PublishStore};
-use support::client::*;
-use support::ha::{HaScene, admitted, answered, connecting, ha_client};
 
 /// The numbers that came over this connection, in order.
 fn numbers(connection: &PeerConnection) -> Vec<u64> {
@@ -293,7 +291,7 @@ fn a_publish_that_waits_for_room_goes_on_when_the_server_has_persisted_something
     let first = scene.client.publish("t", &payload).unwrap();
     let second = scene.begin(move |client| client.publish("t", &payload));
     assert!(second.is_waiting());
-    support::ha::persisted(&scene.connection, first);
+    crate::support::ha::persisted(&scene.connection, first);
     assert_eq!(second.wait().unwrap(), first + 1);
 }
 
@@ -329,7 +327,7 @@ fn a_refused_growth_on_the_receive_thread_is_a_store_error() {
     let (refused, took) = outcomes.recv_timeout(SOON).unwrap();
     assert_eq!(refused.unwrap_err().kind(), ErrorKind::Store);
     assert!(took < AT_ONCE, "{took:?}");
-    support::ha::persisted(&scene.connection, kept);
+    crate::support::ha::persisted(&scene.connection, kept);
     scene.send("s", "3");
     let after = outcomes.recv_timeout(SOON).unwrap().0.unwrap();
     assert_eq!(wait_for_numbers(&scene.connection, 2), [kept, after]);
@@ -383,7 +381,7 @@ fn beyond_the_limit_of_the_outbox_frames_are_left_to_the_store_and_sent_later() 
         });
         let subscribing =
             begin(&client, |client| client.execute_async(Command::subscribe("t").sub_id("s"), handler));
-        support::ha::accept(&connection, "subscribe");
+        crate::support::ha::accept(&connection, "subscribe");
         subscribing.wait().unwrap();
         connection.stop_reading();
         connection.send(&publication("s"), "x").unwrap();
@@ -412,7 +410,7 @@ fn what_was_left_to_the_store_is_sent_also_when_an_application_thread_writes() {
     });
     let subscribing =
         begin(&client, |client| client.execute_async(Command::subscribe("t").sub_id("s"), handler));
-    support::ha::accept(&connection, "subscribe");
+    crate::support::ha::accept(&connection, "subscribe");
     subscribing.wait().unwrap();
     connection.stop_reading();
     let writer = begin(&client, |client| client.publish("t", vec![b'x'; 16 << 20]));

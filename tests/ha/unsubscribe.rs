@@ -1,11 +1,9 @@
 //! Unsubscribing while a client recovers: nothing is left behind, on either side (`resilience` SM-12, SM-13, M-8).
 
-mod support;
-
+use crate::support::client::*;
+use crate::support::ha::*;
 use amps_client::testing::{Expectation, Frame, LogonAck};
 use amps_client::{AckType, Command, Message};
-use support::client::*;
-use support::ha::*;
 
 /// Three subscriptions, `a`, `b` and `c`, and the recovery of a loss that has come as far as the answer for `b`.
 fn recovering() -> (HaScene, [Inbox; 3]) {

@@ -1,18 +1,16 @@
 //! What the server says about stored writes (`resilience` section 5.4).
 
-mod support;
-
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver};
 use std::time::Duration;
 
+use crate::support::client::*;
+use crate::support::ha::{HaScene, persisted};
 use amps_client::testing::{Expectation, LogonAck};
 use amps_client::{
     AckType, Client, CommandType, GlobalKind, MemoryPublishStore, Message, Origin, PublishOptions,
     PublishStore, Status,
 };
-use support::client::*;
-use support::ha::{HaScene, persisted};
 
 /// A client with a store, which the test can look at.
 fn with_store() -> (Scene, Arc<MemoryPublishStore>) {

@@ -1,11 +1,9 @@
 //! Subscriptions that are paused and resumed together come back together (`resilience` SM-14 to SM-17).
 
-mod support;
-
+use crate::support::client::*;
+use crate::support::ha::*;
 use amps_client::testing::{Expectation, LogonAck};
 use amps_client::{Command, Message};
-use support::client::*;
-use support::ha::*;
 
 /// Places a subscription of the log at this point, paused.
 fn paused(scene: &HaScene, id: &str, bookmark: &str) -> Inbox {

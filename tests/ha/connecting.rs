@@ -1,18 +1,16 @@
 //! How an `HAClient` gets its connection, and when it gives up (`resilience` section 7).
 
-mod support;
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::support::client::*;
+use crate::support::ha::*;
 use amps_client::testing::{Expectation, LogonAck, ScriptedPeer};
 use amps_client::{
     Authenticator, Client, Command, ConnectionInfo, ConnectionState, DefaultServerChooser, Error, ErrorKind,
     ExponentialDelayStrategy, HAClient, Origin, ReconnectDelayStrategy, Result, ServerChooser,
 };
-use support::client::*;
-use support::ha::*;
 
 use ConnectionState::{Connected, Disconnected, LoggedOn, Resubscribed, Shutdown};
 

@@ -1,17 +1,15 @@
 //! What is published into a store arrives, once and in order (`resilience` section 9).
 
-mod support;
-
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::support::client::*;
+use crate::support::ha::{HaScene, admitted, answered, connecting, ha_client, persisted};
 use amps_client::testing::{Expectation, Frame, LogonAck, PeerConnection, ScriptedPeer};
 use amps_client::{
     AckType, Client, Command, ConnectionState, Error, ErrorKind, MemoryPublishStore, Message, Origin,
     PublishOptions, PublishStore, Result,
 };
-use support::client::*;
-use support::ha::{HaScene, admitted, answered, connecting, ha_client, persisted};
 
 /// A client with a store, which the test can look at.
 fn with_store() -> (Scene, Arc<MemoryPublishStore>) {

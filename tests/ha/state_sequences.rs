@@ -1,19 +1,17 @@
 //! Which states are told, in which order, whatever a client is built with (`resilience` section 6).
 
-mod support;
-
 use std::ops::Deref;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::support::client::*;
+use crate::support::ha::*;
 use amps_client::testing::{Expectation, LogonAck, ScriptedPeer};
 use amps_client::{
     Client, ConnectionState, Error, ErrorKind, HAClient, ListenerId, MemoryPublishStore,
     MemorySubscriptionManager,
 };
 use parking_lot::Mutex;
-use support::client::*;
-use support::ha::*;
 
 use ConnectionState::{
     Connected, Disconnected, HeartbeatInitiated, LoggedOn, PublishReplayed, Resubscribed, Shutdown,

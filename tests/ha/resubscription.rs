@@ -1,18 +1,16 @@
 //! Subscriptions come back after a loss, as they were, each exactly once (`resilience` section 8).
 
-mod support;
-
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
+use crate::support::client::*;
+use crate::support::ha::*;
 use amps_client::testing::{Expectation, Frame, LogonAck, ScriptedPeer};
 use amps_client::{
     AckType, Client, Command, ConnectionState, DefaultServerChooser, Error, ErrorKind, MemoryPublishStore,
     MemorySubscriptionManager, Message, Origin, SubscriptionManager,
 };
-use support::client::*;
-use support::ha::*;
 
 use ConnectionState::Resubscribed;
 

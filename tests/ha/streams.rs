@@ -1,13 +1,11 @@
 //! On an `HAClient` a subscription stream outlives its connection (`design` decision 9, `resilience` M-30).
 
-mod support;
-
 use std::time::Duration;
 
+use crate::support::client::*;
+use crate::support::ha::*;
 use amps_client::testing::{LogonAck, PeerConnection, ScriptedPeer};
 use amps_client::{AckType, Command, CommandType, ConnectionState, ErrorKind, MessageStream};
-use support::client::*;
-use support::ha::*;
 
 fn subscribed(scene: &HaScene, id: &str) -> MessageStream {
     let command = Command::subscribe("t").sub_id(id);

@@ -1,15 +1,13 @@
 //! What an outage of an `HAClient` means for everybody who uses it meanwhile (`resilience` table 3.4).
 
-mod support;
-
 use std::time::Instant;
 
+use crate::support::client::*;
+use crate::support::ha::*;
 use amps_client::testing::{Expectation, LogonAck, PeerConnection, ScriptedPeer};
 use amps_client::{
     AckType, Command, Error, ErrorKind, HAClient, MemoryPublishStore, Message, Origin, PublishStore, Result,
 };
-use support::client::*;
-use support::ha::*;
 
 type Operation = fn(&HAClient) -> Result<()>;
 

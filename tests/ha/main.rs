@@ -1,0 +1,13 @@
+//! Outages, and how a client comes through them.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod closing;
+mod connecting;
+mod outage;
+mod paused_subscriptions;
+mod resubscription;
+mod state_sequences;
+mod streams;
+mod unsubscribe;
