@@ -1,5 +1,7 @@
 //! What every publish store promises (`resilience` section 9), proved for each of them.
 
+#![cfg(feature = "file-store")]
+
 mod support;
 
 use std::sync::Arc;

@@ -1,6 +1,8 @@
 //! A publisher with a file store is killed, over and over, at moments nobody chose: nothing that was kept is lost, and
 //! nothing torn comes back.
 
+#![cfg(feature = "file-store")]
+
 mod support;
 
 use std::collections::BTreeMap;

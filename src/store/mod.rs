@@ -43,8 +43,9 @@ pub trait PublishStore: Send + Sync {
     ///
     /// # Errors
     ///
-    /// [`Store`](crate::ErrorKind::Store): it cannot be kept, or would have to wait where nothing may. The store stays
-    /// usable, and what it held is kept.
+    /// * [`Store`](crate::ErrorKind::Store): it cannot be kept, or would have to wait where nothing may. The store stays
+    ///   usable, and what it held is kept.
+    /// * [`Command`](crate::ErrorKind::Command): it is larger than any message may be.
     fn store(&self, entry: &StoreEntry<'_>) -> Result<u64>;
 
     /// Forgets everything up to and including this number, and wakes who flushes. A number below what is discarded already
@@ -57,7 +58,8 @@ pub trait PublishStore: Send + Sync {
     /// * [`Store`](crate::ErrorKind::Store): the discard could not be recorded.
     fn discard_up_to(&self, sequence: u64) -> Result<()>;
 
-    /// Hands out everything that is kept, lowest number first. What is stored meanwhile may or may not be included.
+    /// Hands out everything that is kept, lowest number first. What is stored meanwhile may or may not be included, and so
+    /// may what is discarded meanwhile.
     ///
     /// # Errors
     ///

@@ -4,6 +4,7 @@
 #![allow(dead_code, unused_imports)]
 
 mod linked;
+#[cfg(feature = "file-store")]
 pub(crate) mod publish_stores;
 mod random;
 mod raw_client;

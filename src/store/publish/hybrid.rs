@@ -164,9 +164,11 @@ impl Backing for Hybrid {
     }
 
     fn discard(&mut self, history: History) -> Result<bool> {
-        let in_file = self.journal.discard(history);
-        let in_memory = self.memory.discard(history)?;
-        Ok(in_file? || in_memory)
+        let in_file = self.journal.discard(history)?;
+        if in_file {
+            self.threshold = self.capacity;
+        }
+        Ok(self.memory.discard(history)? || in_file)
     }
 
     fn copy(&mut self, from: u64, upto: u64, limit: usize, frames: &mut Vec<u8>) -> Option<u64> {

@@ -147,7 +147,7 @@ impl Backing for Segments {
         if !self.is_ready_for(number.value(), entry.size) {
             self.open_segment(number.value(), entry.size)?;
         }
-        let Some(run) = self.runs.active() else { return Ok(Appended::Full(self.capacity)) };
+        let Some(run) = self.runs.active() else { return Err(no_segment()) };
         let frames = &mut run.place.frames;
         let start = frames.len();
         entry.encode(number, frames)?;
@@ -208,12 +208,18 @@ impl Backing for Segments {
     }
 }
 
+/// Cannot be: a segment was just opened.
+#[cold]
+pub(super) fn no_segment() -> Error {
+    Error::new(ErrorKind::Store, "the publish store has no segment to write to")
+}
+
 impl Spare {
     fn take(&mut self, size: usize) -> Result<Vec<u8>> {
-        if size <= SEGMENT {
-            if let Some(memory) = self.memory.pop() {
-                return Ok(memory);
-            }
+        if size <= SEGMENT
+            && let Some(memory) = self.memory.pop()
+        {
+            return Ok(memory);
         }
         let mut memory = Vec::new();
         let failed =
