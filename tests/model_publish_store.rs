@@ -13,7 +13,7 @@ use support::{Random, TempDir};
 
 const SEQUENCES: u64 = 10_000;
 /// At most so many operations in a row.
-const LENGTH: u64 = 24;
+const LENGTH: u64 = 20;
 
 /// A publish store as one would write it on the back of an envelope.
 #[derive(Default)]
@@ -82,12 +82,14 @@ struct Content {
 impl Content {
     fn new(random: &mut Random) -> Content {
         let size = match random.below(20) {
-            0 => random.below(20_000),
+            0 => random.below(10_000),
             1 => 4096 - 200 + random.below(250),
             2 => 0,
             _ => random.below(300),
         };
-        let data = (0..size).map(|_| random.next() as u8).collect();
+        let mut data = vec![0; size as usize];
+        data.chunks_mut(8)
+            .for_each(|chunk| chunk.copy_from_slice(&random.next().to_le_bytes()[..chunk.len()]));
         let text = (0..1 + random.below(10)).map(|_| ['a', '"', '\\', 'ü', ','][random.below(5) as usize]);
         Content { data, text: text.collect(), form: random.below(12) }
     }

@@ -3,16 +3,16 @@
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::super::StoreEntry;
-use super::super::number::Number;
-use super::super::sequence::History;
-use super::super::{PublishStoreResizeHandler, StoreReplayer};
 use super::delegate_publish_store;
 use super::file::FilePublishStore;
 use super::journal::Journal;
 use super::keeper::{Appended, Backing, Keeper};
 use super::memory::Segments;
 use crate::error::{Error, Result};
+use crate::store::StoreEntry;
+use crate::store::number::Number;
+use crate::store::sequence::History;
+use crate::store::{PublishStoreResizeHandler, StoreReplayer};
 
 /// A publish store that keeps the newest messages in memory and moves the oldest to a file when there are too many.
 ///

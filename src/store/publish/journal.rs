@@ -1,10 +1,5 @@
 //! Messages in a store file.
 
-use super::super::StoreEntry;
-use super::super::layout::{self, Header, Part, RECORD_HEADER, record_size, seal};
-use super::super::number::Number;
-use super::super::scan::{content, scan};
-use super::super::sequence::History;
 use super::damage::StoreDamage;
 use super::keeper::{Appended, Backing};
 use super::memory::no_segment;
@@ -12,9 +7,17 @@ use super::recovery::{Known, Recovered, recover};
 use super::runs::Runs;
 use super::volume::{Found, Place, Volume, refusal};
 use crate::error::{Error, ErrorKind, Result};
+use crate::store::StoreEntry;
+use crate::store::layout::{self, Header, Part, RECORD_HEADER, record_size, seal};
+use crate::store::number::Number;
+use crate::store::scan::{content, scan};
+use crate::store::sequence::History;
 
 /// A buffer that grew beyond this for a large message is given back.
 const KEPT_BUFFER: usize = 1 << 20;
+
+/// So many places with damage are logged one by one.
+const LOGGED: usize = 20;
 
 /// How a journal treats its file.
 #[derive(Debug, Clone, Copy)]
@@ -100,7 +103,10 @@ impl Journal {
             },
         );
         let history = History { assigned: recovered.assigned, ..history.unwrap_or_default() };
-        recovered.damage.iter().for_each(|damage| self.log(damage));
+        recovered.damage.iter().take(LOGGED).for_each(|damage| self.log(damage));
+        if let Some(more @ 1..) = recovered.damage.len().checked_sub(LOGGED) {
+            log::error!(target: "amps::store", "... and in {more} more places");
+        }
         self.adopt(recovered, history.persisted);
         history
     }
@@ -136,7 +142,16 @@ impl Journal {
         layout::begin(&mut self.record);
         self.record.try_reserve(frame.len() + layout::ALIGNMENT).map_err(no_memory)?;
         self.record.extend_from_slice(frame);
-        self.put(number)
+        self.put_and_tidy(number)
+    }
+
+    #[inline]
+    fn put_and_tidy(&mut self, number: u64) -> Result<Appended> {
+        let outcome = self.put(number);
+        if self.record.capacity() > KEPT_BUFFER {
+            self.record = Vec::new();
+        }
+        outcome
     }
 
     /// Writes the frame that is in `record`.
@@ -157,7 +172,9 @@ impl Journal {
         let commit = seal(&mut self.record, &header, self.volume.salt());
         self.volume.write(run.place, at, &self.record, commit);
         if self.options.sync_every_write {
-            let synced = self.volume.flush(run.place, at..at + size);
+            // With the word behind it, which says that nothing follows.
+            let end = (at + size + 8).min(self.volume.segment_size());
+            let synced = self.volume.flush(run.place, at..end);
             synced.inspect_err(|_| self.volume.erase(run.place, at))?;
         }
         // A segment is smaller than 4 GiB.
@@ -231,11 +248,7 @@ impl Journal {
         };
         let first_epoch = self.next_epoch(count)?;
         let places = self.free.split_off(others);
-        let written = self.write_parts(number, &places, first_epoch);
-        if self.record.capacity() > KEPT_BUFFER {
-            self.record = Vec::new();
-        }
-        if let Err(error) = written {
+        if let Err(error) = self.write_parts(number, &places, first_epoch) {
             let Journal { volume, free, .. } = self;
             places.into_iter().rev().for_each(|place| release(volume, free, place));
             return Err(error);
@@ -271,7 +284,8 @@ impl Journal {
             let commit = seal(&mut self.part, &header, self.volume.salt());
             self.volume.write(*place, 0, &self.part, commit);
             if self.options.sync_every_write {
-                self.volume.flush(*place, 0..self.part.len())?;
+                let end = (self.part.len() + 8).min(self.volume.segment_size());
+                self.volume.flush(*place, 0..end)?;
             }
         }
         Ok(())
@@ -291,9 +305,9 @@ impl Journal {
         let (mut run, mut index) = self.runs.find(number)?;
         let mut first = true;
         loop {
-            let place = self.runs.get(run)?;
-            let start = place.start(index)? as usize;
-            let record = self.volume.bytes(place.place).get(start..)?;
+            let segment = self.runs.get(run)?;
+            let start = segment.start(index)? as usize;
+            let record = self.volume.bytes(segment.place).get(start..)?;
             let (header, sum) = layout::read(record, self.volume.salt())?;
             let expected = if first { [Part::Whole, Part::First] } else { [Part::Middle, Part::Last] };
             let fits = header.sequence == number && expected.contains(&header.part);
@@ -364,7 +378,7 @@ impl Backing for Journal {
         layout::begin(&mut self.record);
         self.record.try_reserve(entry.size + layout::ALIGNMENT).map_err(no_memory)?;
         entry.encode(number, &mut self.record)?;
-        self.put(number.value())
+        self.put_and_tidy(number.value())
     }
 
     fn grow(&mut self, bytes: u64) -> Result<()> {

@@ -1,12 +1,12 @@
 //! A publish store in memory.
 
-use super::super::number::Number;
-use super::super::sequence::History;
-use super::super::{PublishStoreResizeHandler, StoreEntry, StoreReplayer};
 use super::delegate_publish_store;
 use super::keeper::{Appended, Backing, Keeper};
 use super::runs::Runs;
 use crate::error::{Error, ErrorKind, Result};
+use crate::store::number::Number;
+use crate::store::sequence::History;
+use crate::store::{PublishStoreResizeHandler, StoreEntry, StoreReplayer};
 
 /// The memory for messages is taken in pieces of this size.
 const SEGMENT: usize = 256 << 10;

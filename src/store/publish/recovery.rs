@@ -6,10 +6,10 @@
 
 use std::ops::Range;
 
-use super::super::header::PAGE;
-use super::super::layout::{Header, Part, record_size};
-use super::super::scan::{Chain, Content, Item};
 use super::damage::StoreDamage;
+use crate::store::header::PAGE;
+use crate::store::layout::{Header, Part, record_size};
+use crate::store::scan::{Chain, Content, Item};
 
 /// What is known besides the segments.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
