@@ -152,7 +152,7 @@ fn check_replay(store: &dyn PublishStore, model: &Model) {
 
 fn one_sequence(kind: &dyn Kind, seed: u64) {
     let mut random = Random::new(seed);
-    let dir = TempDir::new();
+    let dir = TempDir::in_memory();
     let mut store = kind.open(&dir);
     let mut model = Model::default();
     for _ in 0..1 + random.below(LENGTH) {

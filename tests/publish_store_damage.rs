@@ -321,7 +321,9 @@ fn a_message_that_is_changed_under_an_open_store_is_not_handed_out() {
 fn without_its_progress_a_store_hands_out_too_much_rather_than_too_little() {
     let sample = Sample::new();
     let mut bytes = sample.bytes.clone();
-    [2048, 3072].map(|at: usize| bytes[at..at + 48].fill(0xFF));
+    for at in [2048, 3072] {
+        bytes[at..at + 48].fill(0xFF);
+    }
     sample.put(&bytes);
     let store = FilePublishStore::open(sample.path()).unwrap();
     let expected: Vec<u64> = sample.messages.iter().map(|(number, _)| *number).collect();
