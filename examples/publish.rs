@@ -37,12 +37,12 @@ fn main() -> Result<()> {
 
     // This one vanishes after a minute, and subscribers see the correlation id.
     let options = PublishOptions::new().expiration(Duration::from_secs(60)).correlation_id("ZGVzay03");
-    let order =
-        r#"{"id":30001,"desk":"EMEA","symbol":"SAP","side":"buy","qty":1200,"px":184.3,"status":"new"}"#;
-    client.publish_with(TOPIC, order, &options)?;
+    let indication =
+        r#"{"id":30001,"desk":"EMEA","symbol":"SAP","side":"buy","qty":1200,"status":"indication"}"#;
+    client.publish_with(TOPIC, indication, &options)?;
 
-    // The server merges these fields into the order that has this id.
-    client.delta_publish(TOPIC, r#"{"id":30001,"filled":1200,"status":"filled"}"#)?;
+    // The server merges this into the order that has this id.
+    client.delta_publish(TOPIC, r#"{"id":20001,"reviewed_by":"okafor"}"#)?;
 
     // Whoever needs to know that everything arrived asks for it once, at the end.
     client.publish_flush_with(AckType::PROCESSED, Some(Duration::from_secs(10)))?;

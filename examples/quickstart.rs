@@ -9,7 +9,7 @@
 //! cargo run --example quickstart -- tcp://localhost:9007/amps/json    a server of yours
 //! ```
 //!
-//! A server of yours needs a SOW topic `sow/orders` whose key is `/id`.
+//! A server of yours needs a SOW topic `sow/orders` whose key is `/id`, with no other open orders in it.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -72,7 +72,9 @@ fn follow(blotter: &Client, at_noon: impl Fn() -> Result<()>) -> Result<()> {
         let message = message?;
         let key = message.sow_key().unwrap_or_default().to_owned();
         match message.command() {
-            CommandType::Sow => drop(open.insert(key)),
+            CommandType::Sow => {
+                open.insert(key);
+            }
             CommandType::GroupEnd => {
                 println!("{} orders are open at noon", open.len());
                 at_noon()?; // what comes after this mark is live

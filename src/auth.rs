@@ -4,8 +4,9 @@ use crate::error::{Error, ErrorKind, Result};
 
 /// Produces the password of each logon.
 ///
-/// Called on the thread that logs on: the caller of `logon`, or the one that repairs a lost connection. An error from
-/// any of the three fails the logon and is its cause. A panic counts as an error.
+/// Called on the thread that logs on: the caller of `logon`, or the one that repairs a lost connection. No lock is held,
+/// but the commands of all other threads wait meanwhile, so it must not call the client that logs on. An error from any of
+/// the three fails the logon and is its cause. A panic counts as an error.
 ///
 /// ```
 /// use amps_client::{Authenticator, Result};
@@ -44,7 +45,7 @@ pub trait Authenticator: Send + Sync {
     /// As for [`authenticate`](Authenticator::authenticate).
     fn retry(&self, user: &str, password: &str) -> Result<String>;
 
-    /// The logon succeeded, with these values from the server's answer.
+    /// The logon succeeded, with these values from the server's answer; any of them may be empty.
     ///
     /// # Errors
     ///

@@ -15,8 +15,8 @@ use crate::message::Message;
 /// Receives the messages of a subscription or a query, or those nobody else takes.
 ///
 /// Runs on the receive thread of the client, one call at a time: while it runs, nothing else is received on this
-/// client. It may publish, acknowledge, discard, unsubscribe, set handlers and close the client. Whatever waits for an
-/// answer of the same client is refused there with [`Usage`](crate::ErrorKind::Usage).
+/// client. No lock is held that it could need. It may publish, unsubscribe, set handlers and close the client. Whatever
+/// waits for an answer of the same client is refused there with [`Usage`](crate::ErrorKind::Usage).
 ///
 /// An error or a panic goes to the [`ExceptionListener`]; the message counts as delivered, and the next one comes.
 ///
@@ -40,6 +40,10 @@ use crate::message::Message;
 /// ```
 pub trait MessageHandler: Send {
     /// Takes one message, lent for the call. [`clone`](Clone::clone) keeps it.
+    ///
+    /// # Errors
+    ///
+    /// Whatever went wrong, for the exception listener; nothing else follows from it.
     fn on_message(&mut self, message: &Message) -> Result<(), HandlerError>;
 }
 
@@ -53,9 +57,58 @@ where
     }
 }
 
-/// What a callback closure may return: nothing, or a result with any error.
+/// Hears of every write that the server refused.
+///
+/// Runs on the receive thread, for a `persisted` acknowledgement with status `failure` or with reason `duplicate` or `not
+/// entitled`. With a publish store the message is the stored one, complete, as long as the store has it; it leaves the store
+/// afterwards and is not sent again: trying again is the application's choice. Without a store, or if the store has let go
+/// of it, the message is empty but for its [sequence](Message::sequence).
+///
+/// After a failover a server answers what it has already with the reason `duplicate`: ignore that one.
+///
+/// ```
+/// use amps_client::{Client, Message};
+///
+/// # fn main() -> amps_client::Result<()> {
+/// let client = Client::builder("careful").build()?;
+/// client.set_failed_write_handler(|message: &Message, reason: &str| {
+///     if reason != "duplicate" {
+///         eprintln!("{:?} on {:?}: {reason}", message.sequence(), message.topic());
+///     }
+/// });
+/// # Ok(())
+/// # }
+/// ```
+pub trait FailedWriteHandler: Send {
+    /// The server refused this message; `reason` is its own text.
+    fn on_failed_write(&mut self, message: &Message, reason: &str) -> Result<(), HandlerError>;
+}
+
+impl<F, R> FailedWriteHandler for F
+where
+    F: FnMut(&Message, &str) -> R + Send,
+    R: Outcome,
+{
+    fn on_failed_write(&mut self, message: &Message, reason: &str) -> Result<(), HandlerError> {
+        self(message, reason).into_result()
+    }
+}
+
+/// What a callback closure may return: nothing, or a result with any error. Not for implementers.
+///
+/// ```
+/// use amps_client::Outcome;
+///
+/// assert!(().into_result().is_ok());
+/// let failed: Result<(), _> = Err("no such order");
+/// assert_eq!(failed.into_result().unwrap_err().to_string(), "no such order");
+/// ```
 pub trait Outcome: sealed::Sealed {
     /// The same as a result.
+    ///
+    /// # Errors
+    ///
+    /// The callback's own.
     fn into_result(self) -> Result<(), HandlerError>;
 }
 
@@ -79,9 +132,10 @@ mod sealed {
 
 /// Receives every failure that has no caller to be returned to.
 ///
-/// A client has at most one. It runs on the thread where the failure happened, most often the receive thread, so it
-/// must be quick: log it, or set a flag for another thread. What it cannot do is recover on the spot. If it panics, the
-/// panic is caught and dropped.
+/// A client has at most one. It runs on the thread where the failure happened, most often the receive thread, and may be
+/// entered by several threads at once. No lock is held. It must be quick: log the failure, or set a flag for another thread.
+/// What it cannot do is recover on the spot; it may call what its thread may call. If it panics, the panic is caught and
+/// dropped.
 ///
 /// Without a listener these failures are written to the log at `warn`.
 ///
@@ -106,6 +160,21 @@ impl<F: Fn(&UnhandledError) + Send + Sync> ExceptionListener for F {
 }
 
 /// A failure without a caller: what failed, where, and for which subscription or command.
+///
+/// ```
+/// use std::error::Error;
+/// use amps_client::{ErrorKind, Origin, UnhandledError};
+///
+/// fn is_worth_a_call(failure: &UnhandledError) -> bool {
+///     match (failure.origin(), failure.error().kind()) {
+///         (Origin::MessageHandler, ErrorKind::HandlerPanicked) => true,
+///         (Origin::MessageHandler, _) => failure.error().source().is_some(), // the handler's own error
+///         (_, ErrorKind::Disconnected) => false, // it happens
+///         _ => true,
+///     }
+/// }
+/// # let _ = is_worth_a_call;
+/// ```
 pub struct UnhandledError {
     error: Error,
     origin: Origin,
@@ -175,6 +244,12 @@ impl fmt::Debug for UnhandledError {
 macro_rules! origins {
     ($($(#[$doc:meta])+ $name:ident $text:literal,)+) => {
         /// Which callback or part of the library failed.
+        ///
+        /// ```
+        /// use amps_client::Origin;
+        ///
+        /// assert_eq!(Origin::LastChanceHandler.to_string(), "last-chance handler");
+        /// ```
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         #[non_exhaustive]
         pub enum Origin {
@@ -231,8 +306,9 @@ origins! {
 /// Sees the bytes of a connection, for recording or counting them.
 ///
 /// Outgoing it gets each frame without its length prefix, before encryption and compression, on the thread that writes;
-/// incoming the blocks as they are read, which have nothing to do with frames, on the receive thread. It must be quick and
-/// must not call the client. Passwords pass by: a logon is a frame like any other.
+/// incoming the blocks as they are read, which have nothing to do with frames, on the receive thread. Both may happen at
+/// once. No lock is held, but the bytes wait for it: it must be quick and must not call the client. A panic goes to the
+/// exception listener, and the bytes go on. Passwords pass by: a logon is a frame like any other.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -262,20 +338,35 @@ impl<F: Fn(Direction, &[u8]) + Send + Sync> TransportFilter for F {
     }
 }
 
-/// Which way bytes travel.
+/// Which way bytes travel, as the side sees it that looks at them: a client, or the embedded server of the feature
+/// `testing`.
+///
+/// ```
+/// use amps_client::Direction;
+///
+/// fn mark(direction: Direction) -> char {
+///     match direction {
+///         Direction::Outgoing => '>',
+///         Direction::Incoming => '<',
+///     }
+/// }
+/// assert_eq!(mark(Direction::Incoming), '<');
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Direction {
-    /// To the server.
+    /// Away from it: from a client to its server, from the embedded server to a client.
     Outgoing,
-    /// From the server.
+    /// To it.
     Incoming,
 }
 
 /// Hears of every change of the connection's state.
 ///
-/// Runs on the thread that makes the change; calls for one client never overlap. Inside it nothing may wait for an
-/// answer: that is refused with [`Usage`](crate::ErrorKind::Usage). It may add and remove listeners. An error can only
-/// be a panic, which goes to the exception listener and affects nobody else.
+/// Runs on the thread that makes the change: the caller of `connect`, `logon`, `set_heartbeat` or `close`, or the receive
+/// thread after a loss. Calls for one client never overlap, and a change made inside a listener is told after the current
+/// call. No lock is held, but the thread is in the middle of its work, so nothing may wait for an answer inside it: that is
+/// refused with [`Usage`](crate::ErrorKind::Usage). It may publish, add and remove listeners, and close the client. An error
+/// can only be a panic, which goes to the exception listener and affects nobody else.
 ///
 /// ```
 /// use std::sync::mpsc;
@@ -284,7 +375,9 @@ pub enum Direction {
 /// # fn main() -> amps_client::Result<()> {
 /// let (sender, states) = mpsc::channel();
 /// let client = Client::builder("watched").build()?;
-/// client.add_connection_state_listener(move |state: ConnectionState| drop(sender.send(state)));
+/// client.add_connection_state_listener(move |state: ConnectionState| {
+///     let _ = sender.send(state);
+/// });
 /// client.close();
 /// assert_eq!(states.recv().ok(), Some(ConnectionState::Shutdown));
 /// # Ok(())
@@ -334,7 +427,7 @@ pub enum ConnectionState {
     Disconnected = 0,
     /// No reconnect will follow.
     Shutdown = 1,
-    /// The transport is up.
+    /// The transport is up. Wait for `LoggedOn` before publishing: most servers refuse commands before a logon.
     Connected = 2,
     /// The server accepted the logon; recovery may follow.
     LoggedOn = 4,

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use crate::error::{Error, ErrorKind, Refused, Result};
 use crate::options::text::without_trailing_comma;
+use crate::store::{Selector, StoreEntry};
 use crate::wire::frame::push_decimal;
-use crate::wire::grammar::unsendable;
+use crate::wire::grammar::{is_plain, unsendable};
 use crate::wire::{AckType, CommandType, Field, FrameWriter};
 
 /// A command: what to do, with what, and what to be told about it.
@@ -155,7 +156,8 @@ impl Command {
         Command::of_type(CommandType::Unsubscribe).sub_id(sub_id)
     }
 
-    /// Asks to be told when everything sent before is done.
+    /// Asks to be told when everything sent before is done. Usually [`publish_flush`](crate::Client::publish_flush) is what you
+    /// want.
     pub fn flush() -> Command {
         Command::of_type(CommandType::Flush)
     }
@@ -331,9 +333,10 @@ impl Command {
         self.acks
     }
 
-    /// How long executing the command may take in all. Default: no limit.
+    /// How long executing the command may take in all, an outage that is waited out included. Default: no limit.
     ///
-    /// An answer queues behind data that is already on its way: allow for it.
+    /// An answer queues behind data that is already on its way: allow for it. A write that blocks because the server does not
+    /// read is not bounded by it.
     #[must_use]
     pub fn timeout(mut self, limit: Duration) -> Command {
         self.timeout = Some(limit);
@@ -379,10 +382,6 @@ pub(crate) fn next_id() -> String {
 }
 
 impl Command {
-    pub(crate) fn acks_mut(&mut self) -> &mut AckType {
-        &mut self.acks
-    }
-
     /// True if the command id was generated and may be replaced by another.
     pub(crate) fn has_generated_id(&self) -> bool {
         self.generated
@@ -397,6 +396,44 @@ impl Command {
     pub(crate) fn renew_id(&mut self) {
         self.command_id = next_id();
         self.generated = true;
+    }
+
+    /// Makes the ids of subscription and query its own, so that another command id leaves them as they are.
+    pub(crate) fn settle_ids(&mut self) {
+        self.sub_id = self.sub_id_text().unwrap_or_default().to_owned();
+        self.query_id = self.query_id_text().unwrap_or_default().to_owned();
+    }
+
+    /// The same without a time limit.
+    pub(crate) fn without_timeout(mut self) -> Command {
+        self.timeout = None;
+        self
+    }
+
+    /// The command as a publish store keeps it, with these acknowledgements asked for.
+    pub(crate) fn entry(&self, acks: AckType) -> Result<StoreEntry<'_>> {
+        let selectors = [
+            (!self.filter.is_empty()).then_some(Selector::Filter(&self.filter)),
+            (!self.sow_keys.is_empty()).then_some(Selector::SowKeys(&self.sow_keys)),
+            (!self.bookmark.is_empty()).then_some(Selector::Bookmark(&self.bookmark)),
+            (!self.data.is_empty()).then_some(Selector::Data(&self.data)),
+        ];
+        let mut given = selectors.into_iter().flatten();
+        let selector = given.next().unwrap_or(Selector::Data(b""));
+        if given.next().is_some() {
+            let text = format!("{} has more than one of filter, SOW keys, bookmark and data", self.kind);
+            return Err(Error::new(ErrorKind::Store, text).with_topic(&self.topic));
+        }
+        self.check_sendable()?;
+        Ok(StoreEntry::new(self.kind, &self.topic, selector)
+            .with_command_id(&self.command_id)
+            .with_sub_id(&self.sub_id)
+            .with_query_id(&self.query_id)
+            .with_correlation_id(&self.correlation_id)
+            .with_sow_key(&self.sow_key)
+            .with_options(&self.options)
+            .with_expiration(self.expiration.map_or(0, whole_seconds))
+            .with_acks(acks.without(AckType::PERSISTED)))
     }
 
     /// Gives a named delete the ids that its result is keyed by.
@@ -451,7 +488,7 @@ impl Command {
         }
         frame.text(Field::SubId, self.sub_id_text().unwrap_or_default());
         if let Some(seconds) = self.expiration.map(whole_seconds).filter(|seconds| *seconds > 0) {
-            frame.text(Field::Expiration, &seconds.to_string());
+            frame.quoted_number(Field::Expiration, seconds);
         }
         frame.text(Field::QueryId, self.query_id_text().unwrap_or_default());
         for (field, value) in
@@ -490,7 +527,12 @@ impl Command {
 }
 
 /// Refuses a text with a control character that has no escape in the protocol.
+#[inline]
 pub(crate) fn check_text(what: &str, text: &str) -> Result<()> {
+    if is_plain(text.as_bytes()) { Ok(()) } else { check_each(what, text) }
+}
+
+fn check_each(what: &str, text: &str) -> Result<()> {
     match unsendable(text) {
         None => Ok(()),
         Some(character) => {

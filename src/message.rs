@@ -8,7 +8,7 @@ use crate::bookmark::Bookmark;
 use crate::error::{Error, ErrorKind, Reason, Result};
 use crate::timestamp;
 use crate::wire::block::{HeaderReader, decimal};
-use crate::wire::{AckType, Block, CommandType, Entry, Field, MAX_FRAME, Status, WireError};
+use crate::wire::{AckType, Block, CommandType, Entry, Field, FrameWriter, MAX_FRAME, Status, WireError};
 
 /// A message from the server: a slice of the receive buffer and its parsed header.
 ///
@@ -88,6 +88,16 @@ impl Message {
         }
     }
 
+    /// A message with nothing but a sequence number.
+    pub(crate) fn with_sequence(sequence: u64) -> Message {
+        let mut frame = Vec::new();
+        let mut writer = FrameWriter::new(&mut frame, CommandType::Publish);
+        writer.number(Field::Sequence, sequence);
+        // A frame of a few bytes is not too large, and what we write we can read.
+        let message = writer.finish(b"").ok().and_then(|()| Message::from_frame(&frame).ok());
+        message.unwrap_or_else(|| Message::new(Arc::default(), Entry::default()))
+    }
+
     /// Points this message at another entry of the same block: what the receive thread does for each message.
     #[inline]
     pub(crate) fn turn_to(&mut self, entry: Entry) {
@@ -161,7 +171,20 @@ impl Message {
     pub fn sub_id(&self) -> Option<&str> {
         match self.recipient {
             (0, 0) => self.text(Field::SubId),
-            (start, end) => self.text(Field::SubIds)?.get(start as usize..end as usize),
+            (start, end) => {
+                // Only the part is looked at: a list may be long, and each of its ids is asked for.
+                let id = self.bytes(Field::SubIds)?.get(start as usize..end as usize)?;
+                std::str::from_utf8(id).ok()
+            }
+        }
+    }
+
+    /// The bytes of [`sub_id`](Message::sub_id).
+    #[inline]
+    pub(crate) fn sub_id_bytes(&self) -> Option<&[u8]> {
+        match self.recipient {
+            (0, 0) => self.bytes(Field::SubId),
+            (start, end) => self.bytes(Field::SubIds)?.get(start as usize..end as usize),
         }
     }
 
@@ -269,6 +292,22 @@ impl Message {
     /// An independent copy that holds its own bytes and nothing else.
     ///
     /// A plain clone keeps the whole receive buffer alive, which may be a hundred times the size of the message.
+    ///
+    /// ```
+    /// # use amps_client::{testing::Server, Client, Message};
+    /// # fn main() -> amps_client::Result<()> {
+    /// # let server = Server::quick()?;
+    /// # let client = Client::builder("keeps").build()?;
+    /// # client.connect(&server.uri("json"))?;
+    /// # client.logon()?;
+    /// let (sender, last) = std::sync::mpsc::channel();
+    /// client.subscribe_async("orders", "", move |order: &Message| sender.send(order.detach()))?;
+    /// client.publish("orders", "one")?;
+    /// let kept: Message = last.recv().unwrap(); // a few bytes, for as long as you like
+    /// assert_eq!((kept.topic(), kept.data()), (Some("orders"), &b"one"[..]));
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn detach(&self) -> Message {
         let (block, entry) = self.block.detach(self.entry);
@@ -330,6 +369,7 @@ mod tests {
         let mut m = message(br#"{"c":"p","t":"t","sids":"auto2,auto5"}"#);
         m.deliver_to(6, 11);
         assert_eq!(m.sub_id(), Some("auto5"));
+        assert_eq!(m.sub_id_bytes(), Some(&b"auto5"[..]));
         assert_eq!(m.clone().sub_id(), Some("auto5"));
         assert_eq!(m.detach().sub_id(), Some("auto5"));
         m.turn_to(m.entry());

@@ -5,9 +5,9 @@ use std::net::TcpStream;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::{Duration, Instant};
 
-use amps_client::testing::{Frame, ScriptedPeer};
+use amps_client::testing::{ConnectionScript, Frame, PeerConnection, ScriptedPeer};
 
-const SOON: Duration = Duration::from_secs(5);
+const SOON: Duration = Duration::from_secs(20);
 
 /// Nobody else in this process has threads of a peer, so this file has one test.
 #[test]
@@ -59,10 +59,11 @@ fn every_step_waits() {
 }
 
 fn writing() {
-    let builder = ScriptedPeer::builder().timeout(Duration::from_secs(60));
-    let script = |c: amps_client::testing::ConnectionScript| {
-        c.wait("writing").send(r#"{"c":"p"}"#, vec![0; 50_000_000])
+    let endless = |c: &PeerConnection| loop {
+        c.send(r#"{"c":"p"}"#, [0; 100_000])?;
     };
+    let builder = ScriptedPeer::builder().timeout(Duration::from_secs(60));
+    let script = |c: ConnectionScript| c.wait("writing").perform(endless);
     let peer = builder.connection(script).start().expect("a free port");
     let _client = connect(&peer);
     peer.wait_reached("writing", SOON).expect("the script came there");

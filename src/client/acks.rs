@@ -3,6 +3,7 @@
 //! Pure: what a waiter is, and how it is woken, is the caller's business.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 use crate::wire::AckType;
 
@@ -27,9 +28,16 @@ impl<W> Default for AckTable<W> {
 }
 
 impl<W> AckTable<W> {
-    /// Enters a waiter, before its command is sent: the answer may come before the sending call returns.
-    pub(crate) fn register(&mut self, id: &str, wanted: AckType, waiter: W) {
-        self.waiting.insert(id.to_owned(), Waiting { version: None, wanted, waiter });
+    /// Enters a waiter, before its command is sent: the answer may come before the sending call returns. False if
+    /// another waits under this id.
+    pub(crate) fn register(&mut self, id: &str, wanted: AckType, waiter: W) -> bool {
+        match self.waiting.entry(id.to_owned()) {
+            Entry::Occupied(_) => false,
+            Entry::Vacant(place) => {
+                place.insert(Waiting { version: None, wanted, waiter });
+                true
+            }
+        }
     }
 
     pub(crate) fn is_waiting(&self, id: &str) -> bool {
@@ -68,10 +76,14 @@ impl<W> AckTable<W> {
         self.waiting.remove(id).map(|waiting| waiting.waiter)
     }
 
-    /// Takes out whoever waits for an answer on this connection or an earlier one; commands not sent yet stay (D-4).
-    pub(crate) fn release(&mut self, version: u64) -> Vec<W> {
+    /// Takes out whoever waits for an answer on this connection or an earlier one, with the ids of their commands;
+    /// commands not sent yet stay (D-4).
+    pub(crate) fn release(&mut self, version: u64) -> Vec<(String, W)> {
         let lost = |waiting: &Waiting<W>| waiting.version.is_some_and(|v| v <= version);
-        self.waiting.extract_if(|_, waiting| lost(waiting)).map(|(_, waiting)| waiting.waiter).collect()
+        self.waiting
+            .extract_if(|_, waiting| lost(waiting))
+            .map(|(id, waiting)| (id, waiting.waiter))
+            .collect()
     }
 
     /// Takes out everybody.
@@ -87,7 +99,7 @@ mod tests {
     fn table(ids: &[&'static str]) -> AckTable<&'static str> {
         let mut table = AckTable::default();
         for id in ids {
-            table.register(id, AckType::PROCESSED, *id);
+            assert!(table.register(id, AckType::PROCESSED, *id));
         }
         table
     }
@@ -104,7 +116,8 @@ mod tests {
     #[test]
     fn a_refusal_completes_whoever_waits_for_something_later() {
         let mut acks = AckTable::default();
-        acks.register("a", AckType::STATS, 1);
+        assert!(acks.register("a", AckType::STATS, 1));
+        assert!(!acks.register("a", AckType::PROCESSED, 2), "one waiter must not push out another");
         assert_eq!(acks.complete("a", AckType::PROCESSED, false), None);
         assert_eq!(acks.complete("a", AckType::PROCESSED, true), Some(1));
     }
@@ -118,7 +131,7 @@ mod tests {
         acks.queued("new", 3);
         let mut released = acks.release(2);
         released.sort_unstable();
-        assert_eq!(released, ["lost", "old"]);
+        assert_eq!(released, [("lost".to_owned(), "lost"), ("old".to_owned(), "old")]);
         assert!(acks.is_waiting("new") && acks.is_waiting("unsent"));
         assert_eq!(acks.release_all().len(), 2);
     }
@@ -129,7 +142,7 @@ mod tests {
         acks.queued("a", 1);
         acks.queued("b", 1);
         assert!(acks.reclaim("a"));
-        assert_eq!(acks.release(1), ["b"]);
+        assert_eq!(acks.release(1), [("b".to_owned(), "b")]);
         assert!(!acks.reclaim("b"));
         assert_eq!(acks.cancel("a"), Some("a"));
     }

@@ -19,6 +19,8 @@ thread_local! {
     static LISTENING: Cell<u64> = const { Cell::new(0) };
     /// The client that this thread receives for or did receive for, 0 if none.
     static RECEIVING: Cell<u64> = const { Cell::new(0) };
+    /// The client that this thread revives, 0 if none.
+    static REVIVING: Cell<u64> = const { Cell::new(0) };
 }
 
 /// Says that the calling thread is a receive thread of this client, as long as it lives.
@@ -29,6 +31,11 @@ pub(crate) fn enter_receive_thread(client: u64) {
 /// True on every receive thread of this client, also when its connection is over and it repairs what it can.
 pub(crate) fn is_any_receive_thread(client: u64) -> bool {
     RECEIVING.get() == client
+}
+
+/// True where some waits cannot end: on the receive threads of all clients, and inside their state listeners.
+pub(crate) fn some_waits_hang() -> bool {
+    RECEIVING.get() != 0 || LISTENING.get() != 0
 }
 
 impl ThreadKey {
@@ -67,6 +74,33 @@ impl Drop for ListenerScope {
     }
 }
 
+/// While it lives, the thread counts as reviving this client, and does not begin to do so once more.
+#[derive(Debug)]
+pub(crate) struct RevivalScope {
+    before: u64,
+}
+
+impl RevivalScope {
+    /// Enters, unless the thread is at it already.
+    pub(crate) fn enter(client: u64) -> Option<RevivalScope> {
+        (REVIVING.get() != client).then(|| RevivalScope { before: REVIVING.replace(client) })
+    }
+}
+
+impl Drop for RevivalScope {
+    fn drop(&mut self) {
+        REVIVING.set(self.before);
+    }
+}
+
+#[cfg(test)]
+impl ThreadKey {
+    /// A made-up thread.
+    pub(crate) fn of(number: u64) -> ThreadKey {
+        ThreadKey(number)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -78,6 +112,15 @@ mod tests {
         let other = std::thread::spawn(ThreadKey::current).join().unwrap();
         assert_ne!(mine, other);
         assert_ne!(mine.as_u64(), 0);
+    }
+
+    #[test]
+    fn a_client_is_not_revived_from_within_its_revival() {
+        let outer = RevivalScope::enter(7).unwrap();
+        assert!(RevivalScope::enter(7).is_none());
+        drop(RevivalScope::enter(8).unwrap());
+        drop(outer);
+        assert!(RevivalScope::enter(7).is_some());
     }
 
     #[test]

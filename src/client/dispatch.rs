@@ -9,11 +9,11 @@ use std::sync::Arc;
 use super::core::Core;
 use super::receiver::Clockwork;
 use super::registry::{Failure, Global, HandlerCell, contain};
-use super::routes::RouteKind;
 use super::sinks::Sink;
+use super::writes;
 use crate::callbacks::{MessageHandler, Origin};
 use crate::message::Message;
-use crate::stream::{End, Item, StreamQueue};
+use crate::stream::{End, Selection, StreamQueue};
 use crate::transport::IDLE_TICK;
 use crate::wire::{AckType, Block, CommandType, Field, Status};
 
@@ -22,8 +22,8 @@ pub(crate) struct Dispatcher {
     core: Arc<Core>,
     targets: Targets,
     /// Messages of this read on their way into streams.
-    batches: Vec<(Arc<StreamQueue>, Vec<Item>)>,
-    spare: Vec<Vec<Item>>,
+    batches: Vec<(Arc<StreamQueue>, Selection)>,
+    spare: Vec<Selection>,
 }
 
 /// Where messages with a certain list of subscription ids go, as of a certain state of the routing table.
@@ -133,7 +133,8 @@ impl Dispatcher {
         clockwork: &mut Clockwork,
     ) -> Index {
         let block = Arc::clone(message.block());
-        let generation = self.core.routes.generation();
+        // As of the look-up: a route removed since then gets no more than this one call.
+        let generation = self.targets.generation.unwrap_or_default();
         loop {
             message.deliver_to(recipient.0, recipient.1);
             let outcome = {
@@ -169,18 +170,17 @@ impl Dispatcher {
     ) -> Index {
         let entries = block.entries().get(index..).unwrap_or_default();
         let followers = entries.iter().skip(1).take_while(|entry| entry.is_repeated()).count();
-        let run = entries.iter().take(followers + 1);
-        self.set_aside(queue, run.map(|entry| Item { entry: *entry, recipient }));
+        self.set_aside(queue, index, followers + 1, recipient);
         index + followers + 1
     }
 
-    fn set_aside(&mut self, queue: &Arc<StreamQueue>, messages: impl Iterator<Item = Item>) {
+    fn set_aside(&mut self, queue: &Arc<StreamQueue>, first: Index, count: usize, recipient: (u32, u32)) {
         match self.batches.iter_mut().rev().find(|(known, _)| Arc::ptr_eq(known, queue)) {
-            Some((_, items)) => items.extend(messages),
+            Some((_, messages)) => messages.add(first, count, recipient),
             None => {
-                let mut items = self.spare.pop().unwrap_or_default();
-                items.extend(messages);
-                self.batches.push((Arc::clone(queue), items));
+                let mut messages = self.spare.pop().unwrap_or_default();
+                messages.add(first, count, recipient);
+                self.batches.push((Arc::clone(queue), messages));
             }
         }
     }
@@ -198,7 +198,7 @@ impl Dispatcher {
             let changed =
                 if current { None } else { message.sub_id().and_then(|id| self.core.routes.sink(id)) };
             match if current { target.sink.as_ref() } else { changed.as_ref() } {
-                Some(sink) => self.one(sink, message, clockwork),
+                Some(sink) => self.one(sink, message, index, clockwork),
                 None => self.last_chance(message, clockwork),
             }
         }
@@ -212,54 +212,54 @@ impl Dispatcher {
         let behind = block.entries().get(index + 1..).unwrap_or_default();
         let count = behind.iter().take_while(|entry| entry.is_record()).count();
         let end = index + 1 + count;
-        // Rows of a query that was cancelled are normal, and nobody's.
-        let Some((sink, ..)) = message.query_id().and_then(|id| self.core.routes.query(id)) else {
-            return end;
-        };
-        match sink {
-            Sink::Stream(queue) => {
-                let items = behind.iter().take(count).map(|entry| Item { entry: *entry, recipient: (0, 0) });
-                self.set_aside(&queue, items);
-            }
-            Sink::Handler(cell) => {
-                self.hand_over(&block, clockwork);
-                self.run_records(&cell, message, &block, index + 1..end, clockwork);
+        let Some(id) = message.query_id().map(str::to_owned) else { return end };
+        let mut range = index + 1..end;
+        while !range.is_empty() && !clockwork.is_stopped() {
+            let generation = self.core.routes.generation();
+            match self.core.routes.sink(&id) {
+                Some(Sink::Stream(queue)) => {
+                    self.set_aside(&queue, range.start, range.len(), (0, 0));
+                    return end;
+                }
+                Some(Sink::Handler(cell)) => {
+                    self.hand_over(&block, clockwork);
+                    self.run_records(&cell, message, &mut range, generation, clockwork);
+                }
+                // Rows of a query that was cancelled are normal, and nobody's.
+                None => return end,
             }
         }
         end
     }
 
+    /// Calls a handler with records, until there are no more, it fails, or the routes have changed.
     fn run_records(
         &mut self,
         cell: &HandlerCell,
         message: &mut Message,
-        block: &Block,
-        mut range: std::ops::Range<Index>,
+        range: &mut std::ops::Range<Index>,
+        generation: u64,
         clockwork: &mut Clockwork,
     ) {
-        let generation = self.core.routes.generation();
-        while !range.is_empty() && self.core.routes.generation() == generation {
-            let outcome = {
-                let mut handler = cell.lock();
-                call_records(&self.core, &mut **handler, message, block, &mut range, generation, clockwork)
-            };
-            if let Err(failure) = outcome {
-                let failure = failure.unhandled(Origin::MessageHandler).with_id(message.query_id());
-                self.core.registry.report(failure);
-            }
+        let block = Arc::clone(message.block());
+        let outcome = {
+            let mut handler = cell.lock();
+            call_records(&self.core, &mut **handler, message, &block, range, generation, clockwork)
+        };
+        if let Err(failure) = outcome {
+            let failure = failure.unhandled(Origin::MessageHandler).with_id(message.query_id());
+            self.core.registry.report(failure);
         }
     }
 
     fn group(&mut self, message: &Message, index: Index, clockwork: &mut Clockwork) -> Index {
         let Some(id) = message.query_id() else { return index + 1 };
-        let Some((sink, kind, acks)) = self.core.routes.query(id) else { return index + 1 };
-        self.one(&sink, message, clockwork);
-        if message.command() == CommandType::GroupEnd {
-            let ended = self.core.routes.group_end(id);
-            let complete = kind == RouteKind::Query && !acks.intersects(AckType::COMPLETED | AckType::STATS);
-            if ended.is_some() || complete {
-                self.end(&sink, message.block(), clockwork);
-            }
+        let Some(sink) = self.core.routes.sink(id) else { return index + 1 };
+        self.one(&sink, message, index, clockwork);
+        if message.command() == CommandType::GroupEnd
+            && let Some(done) = self.core.routes.group_end(id)
+        {
+            self.end(&done, message.block(), clockwork);
         }
         index + 1
     }
@@ -267,21 +267,28 @@ impl Dispatcher {
     fn acknowledgement(&mut self, message: &Message, index: Index, clockwork: &mut Clockwork) -> Index {
         let ack = message.ack_type();
         let refused = message.status() != Status::Success;
-        let ids = [message.command_id(), message.query_id(), message.text(Field::SubId)];
+        let command = message.command_id();
+        let ids = [command, message.query_id(), message.text(Field::SubId)];
+        // Whoever waits for the acknowledgement may look for what came before it.
+        self.hand_over(message.block(), clockwork);
         let mut taken = self.complete(message, ack, refused);
+        if ack.intersects(AckType::PERSISTED) {
+            taken |= writes::persisted(&self.core, message);
+        }
         if let Some(handler) = self.core.registry.global(Global::Ack) {
             self.call(&handler, message, Global::Ack.origin(), clockwork);
             taken = true;
         }
         let delivery =
-            ids.into_iter().flatten().find_map(|id| self.core.routes.acknowledge(id, ack, refused));
+            ids.into_iter().flatten().find_map(|id| self.core.routes.acknowledge(id, command, ack, refused));
         if let Some(delivery) = delivery {
+            taken |= delivery.expected;
             if let Some(sink) = &delivery.sink {
-                self.one(sink, message, clockwork);
-                taken = true;
+                self.one(sink, message, index, clockwork);
             }
             if let Some(sink) = &delivery.ended {
                 self.end(sink, message.block(), clockwork);
+                taken = true;
             }
         }
         if !taken {
@@ -290,16 +297,18 @@ impl Dispatcher {
         index + 1
     }
 
-    /// Wakes the caller who waits for this acknowledgement, if there is one.
+    /// Wakes the caller who waits for this acknowledgement. True if it answers a command that somebody waits for, also if
+    /// the wait goes on: it was asked for by the library, and is nobody else's.
     fn complete(&self, message: &Message, ack: AckType, refused: bool) -> bool {
-        let waiter = message.command_id().and_then(|id| self.core.acks.lock().complete(id, ack, refused));
-        match waiter {
-            Some(waiter) => {
-                waiter.fulfil(Ok(message.detach()));
-                true
-            }
-            None => false,
+        let Some(id) = message.command_id() else { return false };
+        let (waited_for, waiter) = {
+            let mut acks = self.core.acks.lock();
+            (acks.is_waiting(id), acks.complete(id, ack, refused))
+        };
+        if let Some(waiter) = waiter {
+            waiter.fulfil(Ok(message.detach()));
         }
+        waited_for
     }
 
     fn heartbeat(&mut self, message: &Message, index: Index, clockwork: &mut Clockwork) -> Index {
@@ -314,19 +323,18 @@ impl Dispatcher {
 
     fn other(&mut self, message: &Message, index: Index, clockwork: &mut Clockwork) -> Index {
         match message.command_id().and_then(|id| self.core.routes.sink(id)) {
-            Some(sink) => self.one(&sink, message, clockwork),
+            Some(sink) => self.one(&sink, message, index, clockwork),
             None => self.last_chance(message, clockwork),
         }
         index + 1
     }
 
     /// Delivers one message to one place.
-    fn one(&mut self, sink: &Sink, message: &Message, clockwork: &mut Clockwork) {
+    fn one(&mut self, sink: &Sink, message: &Message, index: Index, clockwork: &mut Clockwork) {
         match sink {
             Sink::Handler(cell) => self.call(cell, message, Origin::MessageHandler, clockwork),
             Sink::Stream(queue) => {
-                let item = Item { entry: message.entry(), recipient: message.recipient() };
-                self.set_aside(queue, std::iter::once(item));
+                self.set_aside(queue, index, 1, message.recipient());
             }
         }
     }
@@ -365,10 +373,10 @@ impl Dispatcher {
     fn hand_over(&mut self, block: &Arc<Block>, clockwork: &mut Clockwork) {
         while !self.batches.is_empty() {
             let spare = &mut self.spare;
-            self.batches.retain_mut(|(queue, items)| {
-                let left = !queue.offer(block, items);
+            self.batches.retain_mut(|(queue, messages)| {
+                let left = !queue.offer(block, messages);
                 if !left {
-                    spare.push(std::mem::take(items));
+                    spare.push(std::mem::take(messages));
                 }
                 left
             });

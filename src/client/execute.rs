@@ -5,14 +5,18 @@ use std::time::Instant;
 
 use super::core::Core;
 use super::link::Outgoing;
+use super::publishing;
+use super::recovery::reviving;
 use super::reply::Reply;
 use super::routes::{Route, RouteKind};
 use super::sinks::Sink;
+use super::subscription_manager::{SharedHandler, SubscriptionManager};
 use crate::callbacks::Origin;
 use crate::command::Command;
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::Message;
 use crate::options::text;
+use crate::store::PublishStore;
 use crate::wire::{AckType, CommandType, Status};
 
 /// A command that was accepted.
@@ -21,6 +25,8 @@ pub(crate) struct Placed {
     pub(crate) command: Command,
     /// The acknowledgement that was waited for, if any.
     pub(crate) reply: Option<Message>,
+    /// The number that the publish store gave it; 0 without one.
+    pub(crate) sequence: u64,
 }
 
 /// A command on its way to being accepted.
@@ -34,6 +40,12 @@ struct Placement<'a> {
     deadline: Option<Instant>,
     /// The routes entered for this command.
     entered: Vec<String>,
+    /// Who remembers the subscription.
+    manager: Option<&'a dyn SubscriptionManager>,
+    /// Its route outlives the connection.
+    lasting: bool,
+    /// The number that the publish store gave it.
+    sequence: u64,
 }
 
 /// What the library itself wants of a command.
@@ -43,6 +55,10 @@ pub(crate) struct Wanted {
     end_of_query: bool,
     /// The counters of a delete, which the caller waits for.
     counters: bool,
+    /// A subscription is to be placed again after a reconnect, if somebody remembers subscriptions.
+    managed: bool,
+    /// It is placed by whoever remembers it.
+    remembered: bool,
 }
 
 impl Wanted {
@@ -52,6 +68,10 @@ impl Wanted {
 
     pub(crate) fn with_counters(self) -> Wanted {
         Wanted { counters: true, ..self }
+    }
+
+    pub(crate) fn managed(self, managed: bool) -> Wanted {
+        Wanted { managed, ..self }
     }
 
     /// The acknowledgements asked for besides the user's (M-5), and the one that is waited for.
@@ -93,13 +113,28 @@ pub(crate) fn place(core: &Core, command: Command, sink: Option<Sink>, wanted: W
     check_replace(&command)?;
     let deadline = command.timeout_value().and_then(|limit| Instant::now().checked_add(limit));
     let awaited = if waits { awaited } else { AckType::NONE };
-    let mut placement = Placement { core, command, acks, awaited, deadline, entered: Vec::new() };
-    placement.settle_ids(sink.is_some() || waits);
-    if let Some(sink) = sink {
-        placement.enter_routes(&sink, library);
+    let manager =
+        core.config.subscription_manager.as_deref().filter(|_| wanted.managed && command.is_subscribe());
+    let lasting = manager.is_some() || wanted.remembered;
+    let mut placement = Placement {
+        core,
+        command,
+        acks,
+        awaited,
+        deadline,
+        entered: Vec::new(),
+        manager,
+        lasting,
+        sequence: 0,
+    };
+    // The waiter first: its command counts as not sent yet, which keeps the routes through a loss.
+    let reply = placement.register(sink.is_some())?;
+    let entered = sink.as_ref().map_or(Ok(()), |sink| placement.enter_routes(sink, library));
+    if entered.is_err() && waits {
+        core.acks.lock().cancel(&id_of(&placement.command));
     }
-    match placement.send() {
-        Ok(reply) => Ok(Placed { command: placement.command, reply }),
+    match entered.and_then(|()| placement.carry_out(reply, sink)) {
+        Ok(reply) => Ok(Placed { command: placement.command, reply, sequence: placement.sequence }),
         Err(error) => {
             placement.undo(&error);
             Err(error)
@@ -107,12 +142,29 @@ pub(crate) fn place(core: &Core, command: Command, sink: Option<Sink>, wanted: W
     }
 }
 
+/// Places a stored subscription over a new connection, for whoever remembers it: under a new command id, with the
+/// subscription and query ids it has.
+pub(crate) fn place_again(
+    core: &Core,
+    sink: Option<Sink>,
+    mut command: Command,
+    acks: AckType,
+) -> Result<()> {
+    command.renew_id();
+    let wanted = Wanted { remembered: true, ..Wanted::default() };
+    place(core, command.ack_type(acks), sink.clone(), wanted)?;
+    if let Some(Sink::Stream(queue)) = sink {
+        queue.reconnected();
+    }
+    Ok(())
+}
+
 /// Sends a frame as it is and waits for nothing.
 pub(crate) fn send_only(core: &Core, command: &Command) -> Result<()> {
     command.check_verb()?;
-    let deadline = command.timeout_value().map(|limit| Instant::now() + limit);
-    core.link
-        .publish(|| core.sender(deadline), |buffer| command.encode(command.ack_type_value(), buffer))
+    let deadline = command.timeout_value().and_then(|limit| Instant::now().checked_add(limit));
+    let encode = |buffer: &mut Vec<u8>| command.encode(command.ack_type_value(), buffer);
+    reviving(core, || core.link.publish(|| core.sender(deadline), encode))
         .map_err(|refusal| core.refusal(refusal, command.command_type().name()))
 }
 
@@ -128,22 +180,32 @@ fn check_replace(command: &Command) -> Result<()> {
 }
 
 impl Placement<'_> {
-    /// Gives the command an id if it needs one and has none, or if its generated one is taken (M-2).
-    fn settle_ids(&mut self, needs_id: bool) {
-        let Some(id) = self.command.command_id_text() else {
-            if needs_id {
-                self.command.renew_id();
+    /// Gives the command an id if it needs one and has none, or if its generated one is taken (M-2); enters who waits
+    /// for its answer, if anybody does.
+    fn register(&mut self, has_sink: bool) -> Result<Option<Arc<Reply>>> {
+        let waits = !self.awaited.is_empty();
+        if self.command.command_id_text().is_none() && (has_sink || waits) {
+            self.command.renew_id();
+        }
+        let reply = Arc::new(Reply::default());
+        loop {
+            let id = id_of(&self.command);
+            let free = !waits || self.core.acks.lock().register(&id, self.awaited, Arc::clone(&reply));
+            if !self.command.has_generated_id() {
+                return if free { Ok(waits.then_some(reply)) } else { Err(id_in_use("command", &id)) };
             }
-            return;
-        };
-        let taken = self.core.routes.contains(id) || self.core.acks.lock().is_waiting(id);
-        if taken && self.command.has_generated_id() {
+            if free && !self.core.routes.contains(&id) {
+                return Ok(waits.then_some(reply));
+            }
+            if free && waits {
+                self.core.acks.lock().cancel(&id);
+            }
             self.command.renew_id();
         }
     }
 
     /// Registers where results go, before anything is sent (M-1).
-    fn enter_routes(&mut self, sink: &Sink, library: AckType) {
+    fn enter_routes(&mut self, sink: &Sink, library: AckType) -> Result<()> {
         let command = &self.command;
         let kind = match command.command_type() {
             kind if kind.is_subscribe() => RouteKind::Subscription,
@@ -164,43 +226,125 @@ impl Placement<'_> {
         let wants_acks = !user.without(AckType::PERSISTED).is_empty() || kind == RouteKind::Command;
         ids.extend(command.command_id_text().filter(|_| wants_acks));
         for id in ids {
-            let route = Route { sink: sink.clone(), kind, acks: user, ends_with };
-            if !self.entered.iter().any(|entered| entered == id) && self.core.routes.insert(id, route) {
-                self.entered.push(id.to_owned());
+            let route = Route {
+                sink: sink.clone(),
+                kind,
+                lasting: self.lasting,
+                command: id_of(command),
+                query: command.query_id_text().unwrap_or_default().to_owned(),
+                acks: user,
+                library,
+                ends_with,
+                is_done: false,
+            };
+            if self.entered.iter().any(|entered| entered == id) {
+                continue;
             }
+            match self.core.routes.insert(id, route) {
+                Ok(()) => self.entered.push(id.to_owned()),
+                // A query under the id of a live subscription brings its result there (M-3).
+                Err(RouteKind::Query) => return Err(id_in_use("query", id)),
+                Err(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends the command, by way of the publish store or the subscription manager if it concerns them.
+    fn carry_out(&mut self, reply: Option<Arc<Reply>>, sink: Option<Sink>) -> Result<Option<Message>> {
+        let store = self.core.config.publish_store.as_deref();
+        match (store.filter(|_| self.command.needs_sequence()), self.manager, sink) {
+            (Some(store), ..) => self.send_stored(store, reply),
+            (None, Some(manager), Some(sink)) => self.send_managed(manager, reply, sink),
+            _ => self.send(reply, None),
         }
     }
 
-    fn send(&mut self) -> Result<Option<Message>> {
-        if self.awaited.is_empty() {
+    fn send(&self, reply: Option<Arc<Reply>>, recoveries: Option<u64>) -> Result<Option<Message>> {
+        let Some(reply) = reply else {
             return self.send_unanswered().map(|()| None);
-        }
-        let id = self.command.command_id_text().unwrap_or_default().to_owned();
-        let reply = Arc::new(Reply::default());
-        self.core.acks.lock().register(&id, self.awaited, Arc::clone(&reply));
-        let sent = self.core.link.send(
-            &self.core.sender(self.deadline),
-            &mut Frame { core: self.core, command: &self.command, acks: self.acks, id: &id },
-        );
+        };
+        let id = id_of(&self.command);
+        let mut frame =
+            Frame { core: self.core, command: &self.command, acks: self.acks, id: &id, recoveries };
+        let sent = reviving(self.core, || self.core.link.send(&self.core.sender(self.deadline), &mut frame));
         if let Err(refusal) = sent {
             self.core.acks.lock().cancel(&id);
             return Err(self.core.refusal(refusal, self.command.command_type().name()));
         }
+        self.wait_for(&reply).map(Some)
+    }
+
+    fn wait_for(&self, reply: &Reply) -> Result<Message> {
         let answer = reply.wait(self.deadline).or_else(|| {
-            self.core.acks.lock().cancel(&id);
+            self.core.acks.lock().cancel(&id_of(&self.command));
             // It may have come just now.
             reply.wait(Some(Instant::now()))
         });
         match answer {
-            Some(answer) => self.judge(answer?).map(Some),
+            Some(answer) => self.judge(answer?),
             None => Err(self.timed_out()),
+        }
+    }
+
+    /// Keeps the command, then sends it. If it cannot be sent now the next logon does, and the answer comes then.
+    fn send_stored(
+        &mut self,
+        store: &dyn PublishStore,
+        reply: Option<Arc<Reply>>,
+    ) -> Result<Option<Message>> {
+        let id = id_of(&self.command);
+        let entry = self.command.entry(self.acks)?;
+        let kept = publishing::keep(self.core, store, &entry);
+        let sequence = kept.inspect_err(|_| drop(self.core.acks.lock().cancel(&id)))?;
+        let queued = |version| self.core.acks.lock().queued(&id, version);
+        let sent = publishing::send(self.core, sequence, &entry, queued);
+        self.sequence = sequence;
+        if let Err(error) = publishing::judge(self.core, sent, &self.command.entry(self.acks)?) {
+            self.core.acks.lock().cancel(&id);
+            return Err(error);
+        }
+        let Some(reply) = reply else { return Ok(None) };
+        self.core.link.flush();
+        self.wait_for(&reply).map(Some)
+    }
+
+    /// Enters the subscription with the manager, then sends it, unless a recovery has placed it meanwhile (SM-2, SM-5).
+    fn send_managed(
+        &mut self,
+        manager: &dyn SubscriptionManager,
+        reply: Option<Arc<Reply>>,
+        sink: Sink,
+    ) -> Result<Option<Message>> {
+        self.command.settle_ids();
+        let mut recoveries = self.core.recoveries();
+        let user = self.command.ack_type_value();
+        let entered = manager.subscribe(&SharedHandler(sink), &self.command, user);
+        loop {
+            match self.send(reply.clone(), Some(recoveries)) {
+                Err(error)
+                    if error.kind() == ErrorKind::RetryOperation && self.core.recoveries() != recoveries =>
+                {
+                    if manager.generation() > entered {
+                        return Ok(None);
+                    }
+                    recoveries = self.core.recoveries();
+                    if let Some(reply) = &reply {
+                        let id = id_of(&self.command);
+                        self.core.acks.lock().register(&id, self.awaited, Arc::clone(reply));
+                    }
+                }
+                // What was sent and not answered is placed again by the recovery, and the caller need not know.
+                Err(error) if error.is_disconnect() && self.core.will_recover() => return Ok(None),
+                outcome => return outcome,
+            }
         }
     }
 
     fn send_unanswered(&self) -> Result<()> {
         let Placement { core, command, acks, deadline, .. } = self;
-        core.link
-            .publish(|| core.sender(*deadline), |buffer| command.encode(*acks, buffer))
+        let encode = |buffer: &mut Vec<u8>| command.encode(*acks, buffer);
+        reviving(core, || core.link.publish(|| core.sender(*deadline), encode))
             .map_err(|refusal| core.refusal(refusal, command.command_type().name()))
     }
 
@@ -231,8 +375,12 @@ impl Placement<'_> {
 
     /// Leaves nothing behind. What timed out may still be accepted by the server, so it is taken back (M-22).
     fn undo(&self, error: &Error) {
+        let command = id_of(&self.command);
         for id in &self.entered {
-            drop(self.core.routes.remove(id));
+            drop(self.core.routes.remove_own(id, &command));
+        }
+        if let (Some(manager), Some(id)) = (self.manager, self.command.sub_id_text()) {
+            manager.unsubscribe(id);
         }
         if error.kind() == ErrorKind::TimedOut {
             take_back(self.core, &self.command);
@@ -267,6 +415,14 @@ pub(crate) fn unanswered(core: &Core, mut command: Command) -> Result<()> {
     })
 }
 
+fn id_of(command: &Command) -> String {
+    command.command_id_text().unwrap_or_default().to_owned()
+}
+
+fn id_in_use(what: &str, id: &str) -> Error {
+    Error::new(ErrorKind::Usage, format!("the {what} id `{id}` is in use by a command that is under way"))
+}
+
 /// What a query's route waits for besides its `group_end`.
 fn last_of_query(acks: AckType) -> AckType {
     if acks.contains(AckType::STATS) {
@@ -284,11 +440,17 @@ struct Frame<'a> {
     command: &'a Command,
     acks: AckType,
     id: &'a str,
+    /// How many recoveries had begun when the command was entered to be placed by the next one.
+    recoveries: Option<u64>,
 }
 
 impl Outgoing for Frame<'_> {
     fn encode(&mut self, buffer: &mut Vec<u8>) -> Result<()> {
         self.command.encode(self.acks, buffer)
+    }
+
+    fn is_wanted(&self) -> bool {
+        self.recoveries.is_none_or(|recoveries| self.core.recoveries() == recoveries)
     }
 
     fn queued(&mut self, version: u64) {

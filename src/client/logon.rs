@@ -9,6 +9,7 @@ use super::link::Outgoing;
 use super::registry::contain;
 use super::reply::Reply;
 use super::session::{LogonFrame, Phase, ServerInfo};
+use super::{Client, publishing};
 use crate::auth::{Authenticator, DefaultAuthenticator};
 use crate::callbacks::{ConnectionState, Origin};
 use crate::command::next_id;
@@ -55,6 +56,11 @@ impl Logon {
         self
     }
 
+    pub(crate) fn shared_authenticator(mut self, authenticator: Arc<dyn Authenticator>) -> Logon {
+        self.authenticator = authenticator;
+        self
+    }
+
     /// The logon options: text, or [`LogonOptions`](crate::LogonOptions). Default: none, or `pretty` if the connection
     /// string has it.
     #[must_use]
@@ -76,14 +82,16 @@ impl fmt::Debug for Logon {
     }
 }
 
-/// Logs on over the current connection; nothing else is sent meanwhile. Any failure closes the connection.
-pub(crate) fn logon(core: &Core, logon: &Logon) -> Result<String> {
+/// Logs on over the current connection and recovers what was before; nothing else is sent meanwhile. `replayed` is called
+/// when the publish store has been replayed. Any failure closes the connection.
+pub(crate) fn logon(core: &Core, logon: &Logon, replayed: &dyn Fn() -> Result<()>) -> Result<String> {
     core.refuse_to_hang("logon")?;
-    let deadline = logon.timeout.map(|limit| Instant::now() + limit);
+    let deadline = logon.timeout.and_then(|limit| Instant::now().checked_add(limit));
     let sender = core.sender(deadline);
-    let hold = core.link.acquire(&sender).map_err(|refusal| core.refusal(refusal, "logon"))?;
+    let hold = core.link.acquire(&sender).map_err(|refusal| core.refusal(refusal, "logon"));
+    let hold = hold.inspect_err(|error| core.report(error.clone(), Origin::Logon))?;
     let outcome = Exchange::new(core, logon, deadline).run();
-    let outcome = outcome.and_then(|(id, info)| established(core, info).map(|()| id));
+    let outcome = outcome.and_then(|(id, info)| established(core, info, replayed).map(|()| id));
     let outcome = outcome.and_then(|id| if hold.release(&core.link) { Ok(id) } else { Err(lost()) });
     outcome.inspect_err(|error| {
         core.abandon(error);
@@ -232,9 +240,14 @@ impl Outgoing for Frame<'_> {
     }
 }
 
-/// What follows the server's consent, in this order (`wire-protocol` 7.5).
-fn established(core: &Core, info: ServerInfo) -> Result<()> {
+/// What follows the server's consent, in this order (`wire-protocol` 7.5, HA-20).
+fn established(core: &Core, info: ServerInfo, replayed: &dyn Fn() -> Result<()>) -> Result<()> {
     let version = core.link.version();
+    let last_sequence = info.last_sequence;
+    let store = core.config.publish_store.as_deref();
+    if let Some(store) = store {
+        publishing::synchronise(core, store, last_sequence)?;
+    }
     {
         let mut session = core.session.lock();
         if session.phase == Phase::Disconnected {
@@ -245,5 +258,31 @@ fn established(core: &Core, info: ServerInfo) -> Result<()> {
     }
     core.announce_if_connected(version, ConnectionState::LoggedOn);
     super::heartbeats::start(core, version);
+    if let Some(store) = store {
+        publishing::replay(core, store, last_sequence)?;
+        core.announce_if_connected(version, ConnectionState::PublishReplayed);
+    }
+    replayed()?;
+    resubscribe(core, version)
+}
+
+/// Has the subscription manager place everything again. No lock is held.
+fn resubscribe(core: &Core, version: u64) -> Result<()> {
+    let Some(manager) = core.config.subscription_manager.as_deref() else { return Ok(()) };
+    let Some(handle) = core.handle.lock().upgrade() else { return Err(lost()) };
+    let client = Client::from(handle);
+    core.begin_recovery();
+    let mut outcome = Ok(());
+    let contained = contain(|| {
+        outcome = manager.resubscribe(&client);
+        Ok(())
+    });
+    if let Err(failure) = contained {
+        let error = failure.error.clone();
+        core.registry.report(failure.unhandled(Origin::FailedResubscribeHandler));
+        return Err(error);
+    }
+    outcome?;
+    core.announce_if_connected(version, ConnectionState::Resubscribed);
     Ok(())
 }

@@ -14,7 +14,7 @@
 use super::context::ThreadKey;
 use crate::callbacks::ConnectionState;
 use crate::command::{check_text, too_large};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::message::Message;
 use crate::options;
 use crate::uri::Uri;
@@ -40,16 +40,58 @@ pub(crate) struct Session {
     /// The connection string of the last attempt.
     pub(crate) uri: Option<Uri>,
     pub(crate) server: ServerInfo,
-    /// The user of the current logon.
+    /// The user of the connection string, or the one that the server has made of it at logon.
     pub(crate) user: String,
     /// A `close` is under way: whatever tries to connect gives up.
     pub(crate) closing: bool,
+    /// The application has closed the client and not connected it again.
+    pub(crate) closed: bool,
     /// A thread is connecting.
     pub(crate) connecting: bool,
-    /// The thread that repairs a lost connection.
-    repairing: Option<ThreadKey>,
+    /// The repair of a lost connection that is under way.
+    repair: Option<Repair>,
+    /// Why the last connection was lost, if it was lost in the hands of a thread that worked on it.
+    lost: Option<Error>,
+    /// Why the connection was lost that could not be repaired. A later command may have the handler try again.
+    broken: Option<Error>,
     /// The last state that was announced.
     pub(crate) announced: ConnectionState,
+}
+
+/// A thread at work on a lost connection.
+#[derive(Debug)]
+struct Repair {
+    by: ThreadKey,
+    /// The client was closed meanwhile: whatever comes of it is not wanted any more.
+    cancelled: bool,
+}
+
+/// What became of a repair.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Repaired {
+    Connected,
+    Failed,
+    Cancelled,
+}
+
+/// Whether a thread may see to a first connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Outage {
+    Mine,
+    InOtherHands,
+    /// There is a connection.
+    Over,
+    Closing,
+}
+
+/// Whether a thread that finds no connection may have it repaired once more.
+#[derive(Debug)]
+pub(crate) enum Revival {
+    /// There was no loss, or somebody connects or closes, or this very thread is at it already.
+    Hopeless,
+    InOtherHands,
+    /// The thread has taken it over; this is why the connection was lost.
+    Mine(Error),
 }
 
 /// What is up.
@@ -66,31 +108,130 @@ impl Session {
         self.phase != Phase::Disconnected
     }
 
-    /// The connection is gone, and this thread repairs it.
-    pub(crate) fn repair(&mut self, by: ThreadKey) {
-        self.disconnect();
-        self.repairing = Some(by);
+    /// A connection is up.
+    pub(crate) fn connect(&mut self) {
+        self.phase = Phase::Connected;
+        self.broken = None;
+        self.closed = false;
+        self.lost = None;
     }
 
-    /// The repair by this thread is over, for better or worse.
-    pub(crate) fn repaired(&mut self, by: ThreadKey) {
-        if self.repairing == Some(by) {
-            self.repairing = None;
+    /// The connection was lost while this or another thread was at work on it.
+    pub(crate) fn lose(&mut self, cause: &Error) {
+        self.lost = Some(cause.clone());
+        self.disconnect();
+    }
+
+    /// The connection that a repair has made was lost before everybody could use it: the repair goes on, because of this.
+    pub(crate) fn repair_again(&mut self, by: ThreadKey) -> Option<Error> {
+        if self.closing || self.is_connected() {
+            return None;
+        }
+        let cause = self.lost.take()?;
+        self.begin_repair(by);
+        Some(cause)
+    }
+
+    /// The application wants a connection, and this thread sees to it as if one had been lost.
+    pub(crate) fn begin_outage(&mut self, by: ThreadKey) -> Outage {
+        if self.closing {
+            return Outage::Closing;
+        }
+        if self.is_connected() {
+            return Outage::Over;
+        }
+        if self.connecting || self.repair.as_ref().is_some_and(|repair| !repair.cancelled) {
+            return Outage::InOtherHands;
+        }
+        self.broken = None;
+        self.closed = false;
+        self.repair = Some(Repair { by, cancelled: false });
+        Outage::Mine
+    }
+
+    /// The connection is gone, and this thread repairs it.
+    pub(crate) fn begin_repair(&mut self, by: ThreadKey) {
+        self.disconnect();
+        self.repair = Some(Repair { by, cancelled: false });
+    }
+
+    /// The client is being closed: a repair under way comes to nothing, and there will be no other.
+    pub(crate) fn cancel_repair(&mut self) {
+        self.broken = None;
+        if let Some(repair) = &mut self.repair {
+            repair.cancelled = true;
         }
     }
 
+    /// The repair by this thread is over, for better or worse.
+    pub(crate) fn end_repair(&mut self, by: ThreadKey) -> Repaired {
+        let mine = self.repair.take_if(|repair| repair.by == by);
+        match mine {
+            Some(Repair { cancelled: false, .. }) if self.is_connected() => Repaired::Connected,
+            Some(Repair { cancelled: false, .. }) => Repaired::Failed,
+            _ => Repaired::Cancelled,
+        }
+    }
+
+    /// A repair has failed because of this.
+    pub(crate) fn give_up(&mut self, cause: &Error) {
+        if !self.closing && !self.is_connected() {
+            self.broken = Some(cause.clone());
+        }
+    }
+
+    /// A command of this thread found no connection: may it have the handler try again (D-11)?
+    pub(crate) fn revive(&mut self, by: ThreadKey) -> Revival {
+        if self.is_repaired_by_other(by) {
+            return Revival::InOtherHands;
+        }
+        if self.closing || self.connecting || self.is_repaired_by(by) {
+            return Revival::Hopeless;
+        }
+        match self.broken.take() {
+            None => Revival::Hopeless,
+            Some(cause) => {
+                self.begin_repair(by);
+                Revival::Mine(cause)
+            }
+        }
+    }
+
+    /// True unless the client is closed or a repair has failed.
+    pub(crate) fn may_recover(&self) -> bool {
+        !self.closing && self.broken.is_none() && self.announced != ConnectionState::Shutdown
+    }
+
     pub(crate) fn is_repaired_by(&self, thread: ThreadKey) -> bool {
-        self.repairing == Some(thread)
+        self.repair.as_ref().is_some_and(|repair| repair.by == thread)
     }
 
     pub(crate) fn is_repaired_by_other(&self, thread: ThreadKey) -> bool {
-        self.repairing.is_some_and(|by| by != thread)
+        self.repair.as_ref().is_some_and(|repair| repair.by != thread && !repair.cancelled)
     }
 
-    /// The connection is gone. True if there was one.
-    pub(crate) fn disconnect(&mut self) -> bool {
+    /// True if this thread must not connect: the client is being closed, or was since its repair began (D-10).
+    pub(crate) fn is_closed_to(&self, thread: ThreadKey) -> bool {
+        let cancelled = |repair: &Repair| repair.by == thread && repair.cancelled;
+        self.closing || self.repair.as_ref().is_some_and(cancelled)
+    }
+
+    /// The connection is gone, if there was one.
+    pub(crate) fn disconnect(&mut self) {
         self.server = ServerInfo::default();
-        std::mem::take(&mut self.phase) != Phase::Disconnected
+        self.phase = Phase::Disconnected;
+    }
+}
+
+impl ConnectionState {
+    /// False for what was announced already, or is the end of what was not: a connection that nobody was told of.
+    pub(crate) fn may_follow(self, last: ConnectionState) -> bool {
+        use ConnectionState::{Disconnected, Shutdown, Unknown};
+        match self {
+            Shutdown => last != Shutdown,
+            Disconnected => !matches!(last, Disconnected | Shutdown | Unknown),
+            _ => true,
+        }
     }
 }
 
@@ -155,11 +296,65 @@ impl LogonFrame<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::ErrorKind;
 
     fn ack(header: &str) -> Message {
         let mut frame = (header.len() as u32).to_be_bytes().to_vec();
         frame.extend_from_slice(header.as_bytes());
         Message::from_frame(&frame).unwrap()
+    }
+
+    /// D-8, D-11.
+    #[test]
+    fn a_failed_repair_may_be_tried_again_by_one_thread_at_a_time() {
+        let [receiver, caller, other] = [1, 2, 3].map(ThreadKey::of);
+        let mut session = Session::default();
+        assert!(matches!(session.revive(caller), Revival::Hopeless), "there was no loss");
+        session.connect();
+        session.begin_repair(receiver);
+        assert!(matches!(session.revive(caller), Revival::InOtherHands));
+        assert_eq!(session.end_repair(receiver), Repaired::Failed);
+        session.give_up(&ErrorKind::Stream.into());
+        let Revival::Mine(cause) = session.revive(caller) else { panic!("nobody else repairs") };
+        assert_eq!(cause.kind(), ErrorKind::Stream);
+        assert!(matches!(session.revive(caller), Revival::Hopeless), "not from within");
+        assert!(matches!(session.revive(other), Revival::InOtherHands));
+        session.connect();
+        assert_eq!(session.end_repair(caller), Repaired::Connected);
+    }
+
+    /// D-10.
+    #[test]
+    fn closing_cancels_a_repair_and_leaves_the_others_free_to_connect() {
+        let [repairer, other] = [1, 2].map(ThreadKey::of);
+        let mut session = Session::default();
+        session.begin_repair(repairer);
+        session.cancel_repair();
+        assert!(session.is_closed_to(repairer) && !session.is_closed_to(other));
+        assert!(!session.is_repaired_by_other(other));
+        session.connect();
+        assert_eq!(session.end_repair(repairer), Repaired::Cancelled);
+        assert!(!session.is_closed_to(repairer) && session.is_connected());
+    }
+
+    /// S-7, S-8.
+    #[test]
+    fn an_end_is_announced_once_and_only_after_a_beginning() {
+        use ConnectionState::{Connected, Disconnected, LoggedOn, Shutdown, Unknown};
+        let table = [
+            (Unknown, Disconnected, false),
+            (Unknown, Shutdown, true),
+            (Connected, Disconnected, true),
+            (LoggedOn, Disconnected, true),
+            (Disconnected, Disconnected, false),
+            (Disconnected, Shutdown, true),
+            (Shutdown, Shutdown, false),
+            (Shutdown, Disconnected, false),
+            (Shutdown, Connected, true),
+        ];
+        for (last, next, expected) in table {
+            assert_eq!(next.may_follow(last), expected, "{next} after {last}");
+        }
     }
 
     /// `wire-protocol` section 16, example 1, but for the version text.

@@ -1,20 +1,40 @@
 //! What may be changed while a client runs.
 
+use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use parking_lot::Mutex;
+
 use super::recovery::DisconnectHandler;
 use super::registry::{Global, ListenerId, cell, contain};
-use super::{Client, heartbeats};
+use super::{Client, driver, heartbeats};
 use crate::callbacks::{
-    ConnectionStateListener, Direction, ExceptionListener, MessageHandler, Origin, Outcome, TransportFilter,
+    ConnectionStateListener, Direction, ExceptionListener, FailedWriteHandler, MessageHandler, Origin,
+    Outcome, TransportFilter,
 };
 use crate::command::check_text;
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::stream::checked_depth;
 
 /// Which messages a global handler sees.
+///
+/// ```
+/// use amps_client::{Client, GlobalKind, Message};
+/// use std::sync::Arc;
+/// use std::sync::atomic::{AtomicU64, Ordering};
+///
+/// # fn main() -> amps_client::Result<()> {
+/// let client = Client::builder("counting").build()?;
+/// let beats = Arc::new(AtomicU64::new(0));
+/// let counter = Arc::clone(&beats);
+/// client.set_global_handler(GlobalKind::Heartbeat, move |_: &Message| {
+///     counter.fetch_add(1, Ordering::Relaxed);
+/// });
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum GlobalKind {
@@ -24,8 +44,37 @@ pub enum GlobalKind {
     Heartbeat,
 }
 
+impl FromStr for GlobalKind {
+    type Err = Error;
+
+    /// Reads `ack` or `heartbeat`.
+    ///
+    /// ```
+    /// use amps_client::GlobalKind;
+    ///
+    /// assert_eq!("ack".parse::<GlobalKind>()?, GlobalKind::Ack);
+    /// assert!("publish".parse::<GlobalKind>().is_err());
+    /// # Ok::<(), amps_client::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Command`](ErrorKind::Command): there is no global handler for anything else. Duplicates and what nobody takes
+    /// have setters of their own.
+    fn from_str(text: &str) -> Result<GlobalKind> {
+        match text {
+            "ack" => Ok(GlobalKind::Ack),
+            "heartbeat" => Ok(GlobalKind::Heartbeat),
+            other => Err(Error::new(ErrorKind::Command, format!("there is no global handler for `{other}`"))),
+        }
+    }
+}
+
+/// # Settings
+///
 /// Setters for callbacks and switches. Each may be called at any time, on any thread, also from inside a callback, and
-/// never blocks. What it sets counts from then on; setting a handler replaces the one before it.
+/// never blocks; only [`set_heartbeat`](Client::set_heartbeat) sends something on a live session. What is set counts from
+/// then on, over every connection to come; setting a handler replaces the one before it.
 impl Client {
     /// Sets who hears of failures that have no caller. Default: nobody; they are logged at `warn`.
     ///
@@ -34,11 +83,18 @@ impl Client {
         self.core().registry.set_exception_listener(Some(Arc::new(listener)));
     }
 
-    /// Sets who repairs a lost connection. Default: nobody.
+    /// Sets who repairs a lost connection. Default: nobody. An [`HAClient`](crate::HAClient) repairs it by itself.
     ///
     /// See [`DisconnectHandler`].
-    pub fn set_disconnect_handler(&self, handler: impl DisconnectHandler + 'static) {
+    ///
+    /// # Errors
+    ///
+    /// [`Usage`](crate::ErrorKind::Usage) on the client of an `HAClient`: another handler would take its whole recovery away.
+    /// To be told of what happens, add a [listener](Client::add_connection_state_listener).
+    pub fn set_disconnect_handler(&self, handler: impl DisconnectHandler + 'static) -> Result<()> {
+        driver::refuse_handler_if_driven(self.core())?;
         self.core().registry.set_disconnect_handler(Some(Arc::new(handler)));
+        Ok(())
     }
 
     /// Sets who gets what nobody else takes: data for subscriptions that are gone, unexpected acknowledgements, refused
@@ -57,12 +113,21 @@ impl Client {
         self.core().registry.set_global(Global::LastChance, Some(cell(handler)));
     }
 
-    /// Sets who gets the messages that the bookmark store has recognised as duplicates. Default: nobody.
+    /// Sets who hears of writes that the server refused. Default: nobody; refusals go to the last-chance handler.
+    ///
+    /// See [`FailedWriteHandler`].
+    pub fn set_failed_write_handler(&self, handler: impl FailedWriteHandler + 'static) {
+        self.core().registry.set_failed_write(Some(Arc::new(Mutex::new(Box::new(handler)))));
+    }
+
+    /// Sets who gets the messages that the bookmark store has recognised as duplicates. Default: nobody. Without a bookmark
+    /// store there are none.
     pub fn set_duplicate_handler(&self, handler: impl MessageHandler + 'static) {
         self.core().registry.set_global(Global::Duplicate, Some(cell(handler)));
     }
 
-    /// Sets who sees every message of a kind, in addition to where else it goes. Default: nobody.
+    /// Sets who sees every message of a kind, in addition to where else it goes. Default: nobody. It runs on the receive
+    /// thread, after the library has used the message and before the handler or stream it is for.
     pub fn set_global_handler(&self, kind: GlobalKind, handler: impl MessageHandler + 'static) {
         let which = match kind {
             GlobalKind::Ack => Global::Ack,
@@ -148,6 +213,17 @@ impl Client {
     /// # Errors
     ///
     /// As for [`set_heartbeat_timeout`](Client::set_heartbeat_timeout).
+    ///
+    /// ```
+    /// use amps_client::Client;
+    /// use std::time::Duration;
+    ///
+    /// # fn main() -> amps_client::Result<()> {
+    /// let client = Client::builder("lively").build()?;
+    /// client.set_heartbeat(Duration::from_secs(5))?; // counts from the next logon on
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn set_heartbeat(&self, interval: Duration) -> Result<()> {
         self.set_heartbeat_timeout(interval, interval.saturating_mul(2))
     }
@@ -155,7 +231,8 @@ impl Client {
     /// Switches heartbeats on with a time after which a silent server counts as gone. Both are rounded up to whole seconds.
     ///
     /// On a live session the server is told at once and `HeartbeatInitiated` is announced on this thread; otherwise after
-    /// the next logon, and after every later one.
+    /// the next logon, and after every later one. It never waits for an answer, but a live session may block it as it would
+    /// block [`publish`](Client::publish). If the server cannot be told, the exception listener is.
     ///
     /// # Errors
     ///

@@ -1,5 +1,6 @@
 //! The routes of a client, shared by the threads that place commands and the one that receives.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -58,15 +59,12 @@ impl Routes {
         self.table.lock().get(id).map(|route| route.sink.clone())
     }
 
-    /// What a query's id leads to, and the acknowledgements its user asked for.
-    pub(crate) fn query(&self, id: &str) -> Option<(Sink, RouteKind, AckType)> {
-        self.table.lock().get(id).map(|route| (route.sink.clone(), route.kind, route.acks))
-    }
-
-    pub(crate) fn insert(&self, id: &str, route: Route<Sink>) -> bool {
-        let entered = self.table.lock().insert(id, route);
+    /// Enters a route, or says the kind of the one that stays in its place.
+    pub(crate) fn insert(&self, id: &str, route: Route<Sink>) -> Result<(), RouteKind> {
+        // Holds what was replaced: dropping a handler runs code of the user.
+        let outcome = self.table.lock().insert(id, route);
         self.changed();
-        entered
+        outcome.map(drop)
     }
 
     /// Takes out one route; what it led to is returned, so that it is dropped outside the lock.
@@ -76,15 +74,28 @@ impl Routes {
         removed
     }
 
-    pub(crate) fn acknowledge(&self, id: &str, ack: AckType, refused: bool) -> Option<Delivery<Sink>> {
-        let delivery = self.table.lock().acknowledge(id, ack, refused);
+    /// The same if this command has made it.
+    pub(crate) fn remove_own(&self, id: &str, command: &str) -> Option<Route<Sink>> {
+        let removed = self.table.lock().remove_own(id, command);
+        self.changed();
+        removed
+    }
+
+    pub(crate) fn acknowledge(
+        &self,
+        id: &str,
+        command: Option<&str>,
+        ack: AckType,
+        refused: bool,
+    ) -> Option<Delivery<Sink>> {
+        let delivery = self.table.lock().acknowledge(id, command, ack, refused);
         if delivery.as_ref().is_some_and(|delivery| delivery.ended.is_some()) {
             self.changed();
         }
         delivery
     }
 
-    /// A query's `group_end` came.
+    /// A query's `group_end` came. Returns what has got everything with it.
     pub(crate) fn group_end(&self, id: &str) -> Option<Sink> {
         let ended = self.table.lock().group_end(id);
         if ended.is_some() {
@@ -107,27 +118,32 @@ impl Routes {
         taken.iter().for_each(|(_, route)| route.sink.finish(End::Complete));
     }
 
-    /// Ends everything, as it should be.
-    pub(crate) fn end_all(&self) {
-        let all = self.table.lock().clear();
+    /// Ends everything. Returns the ids that led to streams, which nothing brings back.
+    pub(crate) fn end_all(&self, end: &End) -> Vec<String> {
+        let all = self.table.lock().take_all();
         self.changed();
-        all.iter().for_each(|route| route.sink.finish(End::Complete));
+        all.iter().for_each(|(_, route)| route.sink.finish(end.clone()));
+        let streamed = all.into_iter().filter(|(_, route)| matches!(route.sink, Sink::Stream(_)));
+        streamed.map(|(id, _)| id).collect()
     }
 
-    /// The connection is lost: every stream fails, every route goes. Returns the ids of the queries that handlers wait
-    /// for.
-    pub(crate) fn fail_all(&self, cause: &Error) -> Vec<String> {
-        let (all, lost) = {
-            let mut table = self.table.lock();
-            let queries = table.take_kind(RouteKind::Query);
-            let handled = |route: &Route<Sink>| matches!(route.sink, Sink::Handler(_));
-            let lost: Vec<_> = queries.iter().filter(|(_, r)| handled(r)).map(|(id, _)| id.clone()).collect();
-            let mut all = table.clear();
-            all.extend(queries.into_iter().map(|(_, route)| route));
-            (all, lost)
-        };
+    /// The connection is lost: the routes of every command that went out over it go, but for those that last, and their
+    /// streams fail. A command
+    /// that `still_waits` to be sent keeps its own. Returns the queries that handlers wait for: the ids of their
+    /// commands, and their own.
+    pub(crate) fn fail(&self, cause: &Error, still_waits: impl Fn(&str) -> bool) -> HashMap<String, String> {
+        let gone = self.table.lock().take_gone(|command| !still_waits(command));
         self.changed();
-        all.iter().for_each(|route| route.sink.finish(End::Failed(cause.clone())));
+        let mut lost = HashMap::new();
+        for (id, route) in gone {
+            match route.sink {
+                Sink::Stream(queue) => queue.finish(End::Failed(cause.clone())),
+                Sink::Handler(_) if route.kind != RouteKind::Query => {}
+                // A query may have a second route, under the id of its command.
+                Sink::Handler(_) if lost.contains_key(&route.command) && id == route.command => {}
+                Sink::Handler(_) => drop(lost.insert(route.command, id)),
+            }
+        }
         lost
     }
 

@@ -21,12 +21,13 @@ pub(crate) fn execute(core: &Arc<Core>, command: Command) -> Result<MessageStrea
     }
     if let Some(lease) = existing(core, &command)? {
         let sink = Sink::Stream(Arc::clone(lease.queue()));
-        place(core, command, Some(sink), Wanted::default())?;
+        place(core, command, Some(sink), Wanted::default().managed(core.config.driven))?;
         return Ok(MessageStream::new(lease));
     }
     let queue = Arc::new(StreamQueue::new(*core.settings.default_depth.lock()));
     let sink = Sink::Stream(Arc::clone(&queue));
-    let placed = place(core, command, Some(sink), Wanted::default().with_end_of_query())?;
+    let wanted = Wanted::default().with_end_of_query().managed(core.config.driven);
+    let placed = place(core, command, Some(sink), wanted)?;
     let command = &placed.command;
     let sub_id = command.sub_id_text().filter(|_| kind.is_subscribe());
     let query_id = command.query_id_text().filter(|_| kind.is_query());
@@ -62,6 +63,9 @@ impl Core {
         let mut live = false;
         for id in lease.ids().filter(|id| leads_here(id)) {
             live |= self.routes.remove(id).is_some();
+        }
+        if let (Some(manager), Some(sub_id)) = (&self.config.subscription_manager, lease.sub_id()) {
+            manager.unsubscribe(sub_id);
         }
         let undo = match (lease.sub_id(), lease.query_id()) {
             (Some(sub), _) => Command::unsubscribe(sub),

@@ -2,17 +2,19 @@
 
 use std::time::Duration;
 
-use super::execute::{Wanted, place, send_only, unanswered};
+use super::execute::{Wanted, place, place_again, send_only, unanswered};
+use super::recovery::reviving;
 use super::registry::cell;
 use super::sinks::Sink;
-use super::{Client, Core, streams};
+use super::{Client, Core, SharedHandler, flushing, publishing, streams};
 use crate::callbacks::MessageHandler;
-use crate::command::{Command, check_text, too_large, whole_seconds};
+use crate::command::{Command, check_text, too_large};
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::Message;
+use crate::store::{Selector, StoreEntry};
 use crate::stream::MessageStream;
 use crate::wire::frame::push_publish;
-use crate::wire::{AckType, CommandType, Field, FrameWriter};
+use crate::wire::{AckType, CommandType};
 
 /// The time limit of the named queries.
 const QUERY_LIMIT: Duration = Duration::from_secs(5);
@@ -28,9 +30,9 @@ const QUERY_LIMIT: Duration = Duration::from_secs(5);
 /// ```
 #[derive(Debug, Clone, Default)]
 pub struct PublishOptions {
-    expiration: Duration,
-    correlation_id: String,
-    sow_key: String,
+    pub(crate) expiration: Duration,
+    pub(crate) correlation_id: String,
+    pub(crate) sow_key: String,
 }
 
 impl PublishOptions {
@@ -64,6 +66,29 @@ impl PublishOptions {
 /// # Commands
 ///
 /// Anything that a named operation leaves at its default is said with a [`Command`].
+///
+/// What asks the server something blocks until the server has agreed or refused; within the command's time limit if it
+/// has one, 5 seconds for the named queries and deletes, and in an outage until that has ended. It may be called on any
+/// thread but the receive thread and not inside a state listener, where it returns [`Usage`](ErrorKind::Usage) at once.
+///
+/// ```
+/// # use amps_client::{testing::Server, Client, CommandType};
+/// # fn main() -> amps_client::Result<()> {
+/// # let server = Server::quick()?;
+/// # let client = Client::builder("verbs").build()?;
+/// # client.connect(&server.uri("json"))?;
+/// # client.logon()?;
+/// client.publish("sow/orders", r#"{"id":1,"px":10}"#)?;
+/// client.publish_flush()?;
+/// let mut orders = client.sow_and_subscribe("sow/orders", "/px > 5")?;
+/// client.delta_publish("sow/orders", r#"{"id":1,"px":11}"#)?;
+/// let mut live = orders.iter().skip_while(|m| m.as_ref().is_ok_and(|m| m.command() != CommandType::Publish));
+/// assert_eq!(live.next().unwrap()?.data(), br#"{"id":1,"px":11}"#);
+///
+/// assert_eq!(client.sow_delete("sow/orders", "/id = 1")?.records_deleted(), Some(1));
+/// # Ok(())
+/// # }
+/// ```
 impl Client {
     /// Places a command and returns what it brings as a stream.
     ///
@@ -76,10 +101,10 @@ impl Client {
     /// * The kind of the server's reason, such as [`BadFilter`](ErrorKind::BadFilter); nothing of the command is left behind.
     /// * [`TimedOut`](ErrorKind::TimedOut): what the server may still start was taken back.
     /// * [`Disconnected`](ErrorKind::Disconnected): not connected, or lost while waiting.
-    /// * [`RetryOperation`](ErrorKind::RetryOperation): an outage, and the client does not wait for its end.
+    /// * [`RetryOperation`](ErrorKind::RetryOperation): a logon is in progress, and the client does not wait for its end.
     /// * [`Command`](ErrorKind::Command): a verb that no client sends, or a frame above 1 GiB.
-    /// * [`Usage`](ErrorKind::Usage): called where nothing may wait, `replace` without an id, or a control character in a
-    ///   topic or an id.
+    /// * [`Usage`](ErrorKind::Usage): called where nothing may wait, `replace` without an id, a command id that another
+    ///   command waits with, or a control character in a topic or an id.
     ///
     /// ```
     /// # use amps_client::{testing::Server, Client, Command};
@@ -102,17 +127,59 @@ impl Client {
     /// Places a command whose results go to a handler. Returns the id of the subscription for a verb that subscribes, else
     /// that of the command.
     ///
-    /// Blocks for the server's consent, within the command's time limit; results may come before it returns.
+    /// Blocks for the server's consent, within the command's time limit; results may come before it returns. They are
+    /// delivered on the receive thread, see [`MessageHandler`]; the handler is dropped when nothing more can come.
     ///
     /// # Errors
     ///
     /// As for [`execute`](Client::execute).
     pub fn execute_async(&self, command: Command, handler: impl MessageHandler + 'static) -> Result<String> {
-        place_with_handler(self.core(), command, handler, Wanted::default())
+        place_with_handler(self.core(), command, handler, Wanted::default().managed(true))
     }
 
-    /// Writes a command as it is: no id, no acknowledgement and no route is added. For special cases. Does not wait for the
-    /// server.
+    /// The same as [`execute_async`](Client::execute_async), but a subscription is not given to the subscription manager: it
+    /// ends with the connection. Returns an empty id if the subscription replaced had a handler, which goes on.
+    ///
+    /// # Errors
+    ///
+    /// As for [`execute`](Client::execute).
+    pub fn execute_async_no_resubscribe(
+        &self,
+        command: Command,
+        handler: impl MessageHandler + 'static,
+    ) -> Result<String> {
+        let replaced = command.sub_id_text().is_some_and(|id| self.core().routes.contains(id));
+        let id = place_with_handler(self.core(), command, handler, Wanted::default())?;
+        Ok(if replaced { String::new() } else { id })
+    }
+
+    /// Places a subscription once more, for a [`SubscriptionManager`](crate::SubscriptionManager): under a new command id,
+    /// with the subscription id it has, and without telling the manager. Without a handler it is a command for
+    /// subscriptions that have theirs, such as `resume`.
+    ///
+    /// Blocks for the server's consent, within the command's time limit. To be called from
+    /// [`resubscribe`](crate::SubscriptionManager::resubscribe) only.
+    ///
+    /// # Errors
+    ///
+    /// As for [`execute`](Client::execute).
+    pub fn place_again(
+        &self,
+        handler: Option<&SharedHandler>,
+        command: Command,
+        acks: AckType,
+    ) -> Result<()> {
+        place_again(self.core(), handler.map(|handler| handler.0.clone()), command, acks)
+    }
+
+    /// Where a subscription that was placed with this command would go on, as a bookmark; `None` if it was not placed with
+    /// one. For a [`SubscriptionManager`](crate::SubscriptionManager).
+    pub fn resume_point(&self, command: &Command) -> Option<String> {
+        command.bookmark_text().map(str::to_owned)
+    }
+
+    /// Writes a command as it is: no id, no acknowledgement and no route is added. For special cases. Does not wait for an
+    /// answer, and blocks as [`publish`](Client::publish) does.
     ///
     /// # Errors
     ///
@@ -121,7 +188,7 @@ impl Client {
         send_only(self.core(), command)
     }
 
-    /// Publishes a message. Returns its sequence number, which is 0 as there is no publish store.
+    /// Publishes a message. Returns its sequence number, which is 0 without a publish store.
     ///
     /// Does not wait for the server. The frame is written before the call returns; only in a burst, when calls follow each
     /// other faster than a write takes, frames leave together, none much later than 50 µs. Blocks while the server does not
@@ -132,7 +199,7 @@ impl Client {
     /// # Errors
     ///
     /// * [`Disconnected`](ErrorKind::Disconnected): not connected, or the outage did not end well.
-    /// * [`RetryOperation`](ErrorKind::RetryOperation): an outage or a logon, and the client does not wait for its end.
+    /// * [`RetryOperation`](ErrorKind::RetryOperation): a logon is in progress, and the client does not wait for its end.
     /// * [`Connection`](ErrorKind::Connection): on the receive thread, "outbox full".
     /// * [`Usage`](ErrorKind::Usage): the topic holds a control character that cannot be sent.
     /// * [`Command`](ErrorKind::Command): the frame would exceed 1 GiB.
@@ -141,23 +208,41 @@ impl Client {
         let data = data.as_ref();
         check_text("topic", topic)?;
         let core = self.core();
-        core.link
-            .publish(|| core.sender(None), |buffer| push_publish(buffer, topic, data).map_err(too_large))
+        if let Some(store) = &core.config.publish_store {
+            let entry = StoreEntry::new(CommandType::Publish, topic, Selector::Data(data));
+            return publishing::publish(core, &**store, &entry);
+        }
+        let encode = |buffer: &mut Vec<u8>| push_publish(buffer, topic, data).map_err(too_large);
+        reviving(core, || core.link.publish(|| core.sender(None), encode))
             .map_err(|refusal| core.refusal(refusal, "publish").with_topic(topic))?;
         Ok(0)
     }
 
-    /// Publishes a message that has something going along.
+    /// Publishes a message that has something going along. Blocks as [`publish`](Client::publish) does.
     ///
     /// # Errors
     ///
     /// As for [`publish`](Client::publish).
     pub fn publish_with(&self, topic: &str, data: impl AsRef<[u8]>, options: &PublishOptions) -> Result<u64> {
-        publish_with(self.core(), CommandType::Publish, topic, data.as_ref(), options)
+        publishing::publish_with(self.core(), CommandType::Publish, topic, data.as_ref(), options)
     }
 
     /// Publishes a prepared `publish` or `delta_publish`. One that has a filter or asks for `processed` waits for that
-    /// acknowledgement, within its time limit.
+    /// acknowledgement, within its time limit, and so is told of a refusal; others block as [`publish`](Client::publish)
+    /// does.
+    ///
+    /// ```
+    /// # use amps_client::{testing::Server, AckType, Client, Command, ErrorKind};
+    /// # fn main() -> amps_client::Result<()> {
+    /// # let server = Server::quick()?;
+    /// # let client = Client::builder("checks").build()?;
+    /// # client.connect(&server.uri("json"))?;
+    /// # client.logon()?;
+    /// let command = Command::publish("sow/orders").data("no JSON").ack_type(AckType::PROCESSED);
+    /// assert_eq!(client.publish_command(command).unwrap_err().kind(), ErrorKind::BadSowKey);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
@@ -166,13 +251,13 @@ impl Client {
     pub fn publish_command(&self, command: Command) -> Result<u64> {
         match command.command_type() {
             CommandType::Publish | CommandType::DeltaPublish => {
-                place(self.core(), command, None, Wanted::default()).map(|_| 0)
+                place(self.core(), command, None, Wanted::default()).map(|placed| placed.sequence)
             }
             other => Err(Error::new(ErrorKind::Usage, format!("`{other}` is not a publish"))),
         }
     }
 
-    /// Publishes changed fields, which the server merges into the record.
+    /// Publishes changed fields, which the server merges into the record. Blocks as [`publish`](Client::publish) does.
     ///
     /// # Errors
     ///
@@ -181,7 +266,7 @@ impl Client {
         self.delta_publish_with(topic, data, &PublishOptions::new())
     }
 
-    /// Publishes changed fields with something going along.
+    /// Publishes changed fields with something going along. Blocks as [`publish`](Client::publish) does.
     ///
     /// # Errors
     ///
@@ -192,7 +277,7 @@ impl Client {
         data: impl AsRef<[u8]>,
         options: &PublishOptions,
     ) -> Result<u64> {
-        publish_with(self.core(), CommandType::DeltaPublish, topic, data.as_ref(), options)
+        publishing::publish_with(self.core(), CommandType::DeltaPublish, topic, data.as_ref(), options)
     }
 
     /// Waits until the server has processed everything sent before, without a time limit.
@@ -205,7 +290,7 @@ impl Client {
     }
 
     /// Waits until the server has processed, or with [`AckType::PERSISTED`] made durable, everything sent before; for at
-    /// most `limit`. A server before 5.3.3 is asked for `processed` in both cases.
+    /// most `limit` if there is one. A server before 5.3.3 is asked for `processed` in both cases.
     ///
     /// # Errors
     ///
@@ -214,10 +299,11 @@ impl Client {
     /// * [`Command`](ErrorKind::Command): any other acknowledgement, or the server refused.
     /// * [`Usage`](ErrorKind::Usage): called where nothing may wait.
     pub fn publish_flush_with(&self, ack: AckType, limit: Option<Duration>) -> Result<()> {
-        flush(self.core(), ack, limit)
+        flushing::publish_flush(self.core(), ack, limit)
     }
 
-    /// Subscribes to a topic; an empty filter takes everything. Blocks for the server's consent.
+    /// Subscribes to a topic, or to all topics that match a regular expression; an empty filter takes everything. Blocks for
+    /// the server's consent, without a time limit.
     ///
     /// # Errors
     ///
@@ -226,7 +312,7 @@ impl Client {
         self.execute(Command::subscribe(topic).filter(filter))
     }
 
-    /// Subscribes with a handler. Returns the id of the subscription.
+    /// Subscribes with a handler. Returns the id of the subscription. Blocks for the server's consent, without a time limit.
     ///
     /// # Errors
     ///
@@ -240,7 +326,7 @@ impl Client {
         self.execute_async(Command::subscribe(topic).filter(filter), handler)
     }
 
-    /// Subscribes to changed fields only.
+    /// Subscribes to changed fields only. Blocks for the server's consent, without a time limit.
     ///
     /// # Errors
     ///
@@ -249,7 +335,8 @@ impl Client {
         self.execute(Command::delta_subscribe(topic).filter(filter))
     }
 
-    /// Subscribes to changed fields only, with a handler. Returns the id of the subscription.
+    /// Subscribes to changed fields only, with a handler. Returns the id of the subscription. Blocks for the server's
+    /// consent, without a time limit.
     ///
     /// # Errors
     ///
@@ -263,7 +350,8 @@ impl Client {
         self.execute_async(Command::delta_subscribe(topic).filter(filter), handler)
     }
 
-    /// Subscribes from a place in the server's transaction log: text or a [`Bookmark`](crate::Bookmark).
+    /// Subscribes from a place in the server's transaction log: text or a [`Bookmark`](crate::Bookmark). Blocks for the
+    /// server's consent, without a time limit.
     ///
     /// # Errors
     ///
@@ -277,7 +365,8 @@ impl Client {
         self.execute(Command::subscribe(topic).bookmark(bookmark).filter(filter))
     }
 
-    /// Subscribes from a place in the server's transaction log, with a handler. Returns the id of the subscription.
+    /// Subscribes from a place in the server's transaction log, with a handler. Returns the id of the subscription. Blocks
+    /// for the server's consent, without a time limit.
     ///
     /// # Errors
     ///
@@ -292,8 +381,8 @@ impl Client {
         self.execute_async(Command::subscribe(topic).bookmark(bookmark).filter(filter), handler)
     }
 
-    /// Queries the state of the world: `group_begin`, the records, `group_end`. Records come ten a frame; the server must
-    /// answer within 5 seconds.
+    /// Queries the state of the world: `group_begin`, the records, `group_end`. Records come ten a frame. Blocks for the
+    /// server's consent, at most 5 seconds.
     ///
     /// # Errors
     ///
@@ -302,7 +391,7 @@ impl Client {
         self.execute(query(Command::sow(topic), filter))
     }
 
-    /// Queries with a handler. Returns the id of the query.
+    /// Queries with a handler. Returns the id of the query. Blocks for the server's consent, at most 5 seconds.
     ///
     /// # Errors
     ///
@@ -317,7 +406,8 @@ impl Client {
         place_with_handler(self.core(), query(Command::sow(topic), filter), handler, wanted)
     }
 
-    /// Queries and subscribes in one atomic step: no change is missed or comes twice.
+    /// Queries and subscribes in one atomic step: no change is missed or comes twice. Blocks for the server's consent, at
+    /// most 5 seconds.
     ///
     /// # Errors
     ///
@@ -326,7 +416,8 @@ impl Client {
         self.execute(query(Command::sow_and_subscribe(topic), filter))
     }
 
-    /// Queries and subscribes in one atomic step, with a handler. Returns the id of the subscription.
+    /// Queries and subscribes in one atomic step, with a handler. Returns the id of the subscription. Blocks for the server's
+    /// consent, at most 5 seconds.
     ///
     /// # Errors
     ///
@@ -341,7 +432,7 @@ impl Client {
     }
 
     /// Queries and subscribes to changed fields in one atomic step; updates that change nothing are not sent (option
-    /// `no_empties`).
+    /// `no_empties`). Blocks for the server's consent, at most 5 seconds.
     ///
     /// # Errors
     ///
@@ -350,7 +441,8 @@ impl Client {
         self.execute(query(Command::sow_and_delta_subscribe(topic), filter).options("no_empties"))
     }
 
-    /// Queries and subscribes to changed fields in one atomic step, with a handler. Returns the id of the subscription.
+    /// Queries and subscribes to changed fields in one atomic step, with a handler; otherwise as
+    /// [`sow_and_delta_subscribe`](Client::sow_and_delta_subscribe). Returns the id of the subscription.
     ///
     /// # Errors
     ///
@@ -366,7 +458,7 @@ impl Client {
     }
 
     /// Deletes the records that match a filter (`1=1` for all), and returns the server's `stats` acknowledgement, which says
-    /// how many they were. The server must answer within 5 seconds.
+    /// how many [they were](Message::records_deleted). Blocks until it comes, at most 5 seconds.
     ///
     /// # Errors
     ///
@@ -393,7 +485,8 @@ impl Client {
         delete(self.core(), Command::sow_delete(topic).data(data.as_ref()))
     }
 
-    /// Deletes by any selector, the `stats` acknowledgement going to a handler. Returns the id of the command.
+    /// Deletes by any selector, the `stats` acknowledgement going to a handler. Returns the id of the command. Blocks for the
+    /// server's consent, within the command's time limit.
     ///
     /// # Errors
     ///
@@ -425,13 +518,16 @@ impl Client {
     }
 
     /// Ends a subscription, or several in a comma list. When it returns no later message reaches the handler, apart from
-    /// one call that may be running. Does not wait for the server; allowed on the receive thread.
+    /// one call that may be running. Does not wait for an answer or for the end of an outage; allowed on the receive thread.
     ///
     /// # Errors
     ///
     /// [`Disconnected`](ErrorKind::Disconnected): the server could not be told; the subscription is gone nevertheless.
     pub fn unsubscribe(&self, sub_id: &str) -> Result<()> {
         sub_id.split(',').map(str::trim).for_each(|id| self.core().routes.end_one(id));
+        if let Some(manager) = &self.core().config.subscription_manager {
+            manager.unsubscribe(sub_id);
+        }
         unanswered(self.core(), Command::unsubscribe(sub_id))
     }
 
@@ -442,10 +538,14 @@ impl Client {
     /// As for [`unsubscribe`](Client::unsubscribe).
     pub fn unsubscribe_all(&self) -> Result<()> {
         self.core().routes.end_subscriptions();
+        if let Some(manager) = &self.core().config.subscription_manager {
+            manager.clear();
+        }
         unanswered(self.core(), Command::unsubscribe("all"))
     }
 
-    /// Stops a query whose result is still coming. Does not wait for the server; allowed on the receive thread.
+    /// Stops a query whose result is still coming: records on their way are dropped. Does not wait for an answer; allowed on
+    /// the receive thread.
     ///
     /// # Errors
     ///
@@ -476,55 +576,4 @@ fn delete(core: &Core, command: Command) -> Result<Message> {
     let command = command.with_result_ids().timeout(QUERY_LIMIT);
     let placed = place(core, command, None, Wanted::default().with_counters())?;
     placed.reply.ok_or_else(|| Error::new(ErrorKind::Unknown, "the server did not say what it deleted"))
-}
-
-fn publish_with(
-    core: &Core,
-    kind: CommandType,
-    topic: &str,
-    data: &[u8],
-    options: &PublishOptions,
-) -> Result<u64> {
-    let texts =
-        [("topic", topic), ("correlation id", &options.correlation_id), ("SOW key", &options.sow_key)];
-    texts.iter().try_for_each(|(what, text)| check_text(what, text))?;
-    let encode = |buffer: &mut Vec<u8>| {
-        let mut frame = FrameWriter::new(buffer, kind);
-        frame.text(Field::Topic, topic);
-        match whole_seconds(options.expiration) {
-            0 => {}
-            seconds => drop(frame.text(Field::Expiration, &seconds.to_string())),
-        }
-        frame.text(Field::CorrelationId, &options.correlation_id).text(Field::SowKey, &options.sow_key);
-        frame.finish(data).map_err(too_large)
-    };
-    core.link
-        .publish(|| core.sender(None), encode)
-        .map_err(|refusal| core.refusal(refusal, kind.name()).with_topic(topic))?;
-    Ok(0)
-}
-
-/// The first version that can say when everything is durable.
-const PERSISTED_FLUSH: &str = "5.3.3.0";
-
-fn flush(core: &Core, ack: AckType, limit: Option<Duration>) -> Result<()> {
-    if ack != AckType::PROCESSED && ack != AckType::PERSISTED {
-        return Err(Error::new(ErrorKind::Command, format!("a flush cannot wait for `{ack}`")));
-    }
-    let old = core.session.lock().server.version < *PERSISTED_FLUSH;
-    let ack = if old { AckType::PROCESSED } else { ack };
-    let command = Command::flush().ack_type(ack);
-    let command = match limit {
-        Some(limit) => command.timeout(limit),
-        None => command,
-    };
-    let transport = core.link.transport();
-    if let Some(transport) = &transport {
-        transport.set_urgent(true);
-    }
-    let outcome = place(core, command, None, Wanted::default()).map(drop);
-    if let Some(transport) = transport {
-        transport.set_urgent(false);
-    }
-    outcome
 }

@@ -14,43 +14,99 @@ use super::Lease;
 use super::conflated::Conflated;
 use crate::error::Error;
 use crate::message::Message;
-use crate::wire::{Block, Entry};
+use crate::wire::Block;
 
-/// One message of a batch: its place in the block, and the part of `sids` it was delivered by.
+/// Messages that follow each other in a block and go to the same subscription.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Item {
-    pub(crate) entry: Entry,
-    pub(crate) recipient: (u32, u32),
+struct Run {
+    first: usize,
+    count: usize,
+    recipient: (u32, u32),
 }
 
-impl Item {
+impl Run {
     #[inline]
-    pub(crate) fn message(self, block: &Arc<Block>) -> Message {
-        let mut message = Message::new(Arc::clone(block), self.entry);
+    fn message(&self, block: &Arc<Block>) -> Option<Message> {
+        let mut message = Message::new(Arc::clone(block), *block.entries().get(self.first)?);
         message.deliver_to(self.recipient.0, self.recipient.1);
-        message
+        Some(message)
     }
 }
 
-/// Messages of one receive buffer, in order.
+/// The messages of one block that are for one stream, in order.
+#[derive(Debug, Default)]
+pub(crate) struct Selection {
+    runs: Vec<Run>,
+    count: usize,
+}
+
+impl Selection {
+    /// Adds messages of the block, from an index on, delivered by this part of `sids`.
+    #[inline]
+    pub(crate) fn add(&mut self, first: usize, count: usize, recipient: (u32, u32)) {
+        self.count += count;
+        match self.runs.last_mut() {
+            Some(run) if run.recipient == recipient && run.first + run.count == first => run.count += count,
+            _ => self.runs.push(Run { first, count, recipient }),
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    fn clear(&mut self) {
+        self.runs.clear();
+        self.count = 0;
+    }
+
+    /// Moves the first messages, `count` of them, to another selection.
+    fn split_into(&mut self, taken: &mut Selection, mut count: usize) {
+        self.count -= count;
+        let mut whole = 0;
+        for run in &mut self.runs {
+            let part = run.count.min(count);
+            if part > 0 {
+                taken.add(run.first, part, run.recipient);
+            }
+            run.first += part;
+            run.count -= part;
+            count -= part;
+            if run.count > 0 {
+                break;
+            }
+            whole += 1;
+        }
+        self.runs.drain(..whole);
+    }
+}
+
+/// Messages of one receive buffer, as the reader takes them.
 #[derive(Debug, Default)]
 pub(crate) struct Batch {
     block: Option<Arc<Block>>,
-    items: Vec<Item>,
-    next: usize,
+    messages: Selection,
+    /// The run that comes next.
+    at: usize,
 }
 
 impl Batch {
     /// The next message of the batch.
     #[inline]
     pub(crate) fn take(&mut self) -> Option<Message> {
-        let item = *self.items.get(self.next)?;
-        self.next += 1;
-        self.block.as_ref().map(|block| item.message(block))
+        let run = self.messages.runs.get_mut(self.at)?;
+        let message = run.message(self.block.as_ref()?);
+        run.first += 1;
+        run.count -= 1;
+        if run.count == 0 {
+            self.at += 1;
+        }
+        self.messages.count -= 1;
+        message
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.items.len() - self.next
+        self.messages.count
     }
 
     /// How many bytes of receive buffer the batch keeps alive.
@@ -85,6 +141,8 @@ pub(crate) enum End {
 #[derive(Debug)]
 pub(crate) enum Taken {
     Batch(Batch),
+    /// One message of a conflated stream.
+    One(Message),
     Nothing,
     Failed(Error),
     Ended,
@@ -110,7 +168,7 @@ struct State {
     closed: bool,
     reader_waits: bool,
     reconnects: u64,
-    spare: Vec<Vec<Item>>,
+    spare: Vec<Selection>,
     lease: Weak<Lease>,
 }
 
@@ -132,25 +190,25 @@ impl StreamQueue {
         StreamQueue { state: Mutex::new(state), ready: Condvar::new(), room: Condvar::new() }
     }
 
-    /// Takes as many of the items as there is room for, from the front; true if that was all. Once the reader is gone
-    /// or the stream has ended everything is taken and dropped.
-    pub(crate) fn offer(&self, block: &Arc<Block>, items: &mut Vec<Item>) -> bool {
+    /// Takes as many of the messages as there is room for, from the front; true if that was all. Once the reader is gone or
+    /// the stream has ended everything is taken and dropped.
+    pub(crate) fn offer(&self, block: &Arc<Block>, messages: &mut Selection) -> bool {
         let mut state = self.state.lock();
         if state.closed || state.end.is_some() {
-            items.clear();
+            messages.clear();
             return true;
         }
         let wake = state.reader_waits;
         if state.conflated.is_some() {
-            state.conflate(block, items);
+            state.conflate(block, messages);
         } else {
-            state.queue(block, items);
+            state.queue(block, messages);
         }
         drop(state);
         if wake {
             self.ready.notify_one();
         }
-        items.is_empty()
+        messages.is_empty()
     }
 
     /// Waits for room, for at most `limit`.
@@ -197,10 +255,10 @@ impl StreamQueue {
         let mut state = self.state.lock();
         state.recycle(used);
         loop {
-            if let Some(batch) = state.pop() {
+            if let Some(taken) = state.pop() {
                 drop(state);
                 self.room.notify_one();
-                return Taken::Batch(batch);
+                return taken;
             }
             match state.end.replace(End::Complete) {
                 Some(End::Complete) => return Taken::Ended,
@@ -267,61 +325,59 @@ impl State {
     }
 
     /// Queues what fits as one batch.
-    fn queue(&mut self, block: &Arc<Block>, items: &mut Vec<Item>) {
+    fn queue(&mut self, block: &Arc<Block>, messages: &mut Selection) {
         if self.is_full() {
             return;
         }
-        let fits = items.len().min(self.depth.messages.saturating_sub(self.messages));
+        let fits = messages.count.min(self.depth.messages.saturating_sub(self.messages));
         let mut taken = self.spare.pop().unwrap_or_default();
-        if fits == items.len() {
-            std::mem::swap(&mut taken, items);
+        if fits == messages.count {
+            std::mem::swap(&mut taken, messages);
         } else {
-            taken.extend(items.drain(..fits));
+            messages.split_into(&mut taken, fits);
         }
-        let batch = Batch { block: Some(Arc::clone(block)), items: taken, next: 0 };
+        let batch = Batch { block: Some(Arc::clone(block)), messages: taken, at: 0 };
         self.messages += batch.len();
         self.bytes += batch.bytes();
         self.batches.push_back(batch);
     }
 
     /// Queues or replaces one by one, until a new one has no room.
-    fn conflate(&mut self, block: &Arc<Block>, items: &mut Vec<Item>) {
-        let mut taken = 0;
-        for item in items.iter() {
+    fn conflate(&mut self, block: &Arc<Block>, messages: &mut Selection) {
+        let mut one = Selection::default();
+        while let Some(message) = messages.runs.first().and_then(|run| run.message(block)) {
             let full = self.is_full();
-            let Some(conflated) = &mut self.conflated else { break };
-            let message = item.message(block);
+            let Some(conflated) = &mut self.conflated else { return };
             if full && !conflated.replaces(&message) {
-                break;
+                return;
             }
             conflated.push(message);
             self.messages = conflated.len();
             self.bytes = conflated.bytes();
-            taken += 1;
+            one.clear();
+            messages.split_into(&mut one, 1);
         }
-        items.drain(..taken);
     }
 
-    fn pop(&mut self) -> Option<Batch> {
+    fn pop(&mut self) -> Option<Taken> {
         if let Some(conflated) = &mut self.conflated {
             let message = conflated.pop()?;
             self.messages = conflated.len();
             self.bytes = conflated.bytes();
-            let item = Item { entry: message.entry(), recipient: message.recipient() };
-            return Some(Batch { block: Some(Arc::clone(message.block())), items: vec![item], next: 0 });
+            return Some(Taken::One(message));
         }
         let batch = self.batches.pop_front()?;
         self.messages -= batch.len();
         self.bytes -= batch.bytes();
-        Some(batch)
+        Some(Taken::Batch(batch))
     }
 
     fn recycle(&mut self, used: Batch) {
         // One spare list for the reader and one for the receive thread are as many as are ever in use.
-        if self.spare.len() < 2 && used.items.capacity() > 0 {
-            let mut items = used.items;
-            items.clear();
-            self.spare.push(items);
+        if self.spare.len() < 2 && used.messages.runs.capacity() > 0 {
+            let mut messages = used.messages;
+            messages.clear();
+            self.spare.push(messages);
         }
     }
 
@@ -342,7 +398,7 @@ mod tests {
     use crate::wire::block::HeaderReader;
 
     /// A block with one message for each payload; the text before a colon is its key.
-    fn received(payloads: &[&str]) -> (Arc<Block>, Vec<Item>) {
+    fn received(payloads: &[&str]) -> (Arc<Block>, Selection) {
         let mut bytes = Vec::new();
         for payload in payloads {
             let (key, data) = payload.split_once(':').unwrap_or(("", payload));
@@ -353,19 +409,24 @@ mod tests {
         let mut block = Block::default();
         block.copy_to_front(&bytes);
         block.walk(bytes.len(), MAX_FRAME, &mut HeaderReader::default());
-        let items = block.entries().iter().map(|entry| Item { entry: *entry, recipient: (0, 2) }).collect();
+        let mut items = Selection::default();
+        (0..payloads.len()).for_each(|index| items.add(index, 1, (0, 2)));
         (Arc::new(block), items)
     }
 
     fn read(queue: &StreamQueue) -> Vec<String> {
         let mut all = Vec::new();
-        while let Taken::Batch(mut batch) = queue.take(Batch::default(), Some(Instant::now())) {
-            while let Some(message) = batch.take() {
-                assert_eq!(message.sub_id(), Some("s1"));
-                all.push(message.data_str().unwrap().to_owned());
+        let mut take = |message: Message| {
+            assert_eq!(message.sub_id(), Some("s1"));
+            all.push(message.data_str().unwrap().to_owned());
+        };
+        loop {
+            match queue.take(Batch::default(), Some(Instant::now())) {
+                Taken::Batch(mut batch) => std::iter::from_fn(|| batch.take()).for_each(&mut take),
+                Taken::One(message) => take(message),
+                _ => return all,
             }
         }
-        all
     }
 
     #[test]
@@ -385,11 +446,27 @@ mod tests {
         let queue = StreamQueue::new(Depth { messages: 2, bytes: usize::MAX });
         let (block, mut items) = received(&["1", "2", "3"]);
         assert!(!queue.offer(&block, &mut items));
-        assert_eq!(items.len(), 1);
+        assert_eq!(items.count, 1);
         assert!(!queue.offer(&block, &mut items));
         assert_eq!(read(&queue), ["1", "2"]);
         assert!(queue.offer(&block, &mut items));
         assert_eq!(read(&queue), ["3"]);
+    }
+
+    #[test]
+    fn a_selection_is_split_at_any_message() {
+        for at in 0..=6 {
+            let (mut left, mut taken) = (Selection::default(), Selection::default());
+            left.add(0, 2, (0, 1));
+            left.add(2, 1, (0, 2));
+            left.add(5, 3, (0, 2));
+            left.split_into(&mut taken, at);
+            assert_eq!((taken.count, left.count), (at, 6 - at));
+            let indexes = |selection: &Selection| {
+                selection.runs.iter().flat_map(|run| run.first..run.first + run.count).collect::<Vec<_>>()
+            };
+            assert_eq!([indexes(&taken), indexes(&left)].concat(), [0, 1, 2, 5, 6, 7]);
+        }
     }
 
     #[test]
@@ -474,7 +551,7 @@ mod tests {
         queue.conflate();
         let (block, mut items) = received(&["a:1", "a:2", "b:3", "a:4"]);
         assert!(!queue.offer(&block, &mut items));
-        assert_eq!(items.len(), 2);
+        assert_eq!(items.count, 2);
         assert_eq!(read(&queue), ["2"]);
     }
 }

@@ -1,6 +1,5 @@
 //! What a server is told before it starts.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -73,7 +72,7 @@ impl ServerBuilder {
 
     /// Listens on a Unix socket at this path. Short for [`Listener::unix`].
     #[cfg(unix)]
-    pub fn listen_unix(self, path: impl Into<PathBuf>) -> ServerBuilder {
+    pub fn listen_unix(self, path: impl Into<std::path::PathBuf>) -> ServerBuilder {
         self.listen(Listener::unix(path))
     }
 

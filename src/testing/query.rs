@@ -163,9 +163,9 @@ fn goes_with(next: &Found, first: &Found) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::clock::Time;
-    use super::super::payload::PayloadType;
     use super::*;
+    use crate::testing::clock::Time;
+    use crate::testing::payload::PayloadType;
 
     fn found(topic: &Arc<TopicInfo>, key: &str, correlation_id: &str) -> Found {
         let record = Record {

@@ -7,16 +7,32 @@ use parking_lot::{Condvar, Mutex};
 
 use super::clock::Time;
 use super::frame::Frame;
+use crate::callbacks::Direction;
 use crate::wire::grammar::pairs::pairs;
 use crate::wire::{AckType, Field};
 
 /// One frame that a [`Server`](super::Server) received or sent.
+///
+/// ```
+/// use amps_client::testing::Server;
+/// use amps_client::{Client, Direction};
+///
+/// # fn main() -> amps_client::Result<()> {
+/// let server = Server::builder().start()?;
+/// let client = Client::builder("desk").build()?;
+/// client.connect(&server.uri("json"))?;
+/// client.logon()?;
+/// let commands: Vec<_> = server.frames().iter().map(|s| (s.direction, s.frame.command().to_owned())).collect();
+/// assert_eq!(commands, [(Direction::Incoming, "logon".to_owned()), (Direction::Outgoing, "ack".to_owned())]);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct SeenFrame {
     /// The connection: the first that was accepted is 1.
     pub connection: u64,
-    /// Received or sent.
+    /// Incoming from a client, or outgoing to one.
     pub direction: Direction,
     /// The place of this frame among all frames of the server, from 1.
     pub number: u64,
@@ -26,16 +42,23 @@ pub struct SeenFrame {
     pub frame: Frame,
 }
 
-/// Which way a frame went, as the server sees it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Direction {
-    /// From a client.
-    In,
-    /// To a client.
-    Out,
-}
-
-/// How much went over the connections of a [`Server`](super::Server) since it was started.
+/// How much went over the connections of a [`Server`](super::Server) since it was first started.
+///
+/// ```
+/// use amps_client::testing::Server;
+/// use amps_client::{AckType, Client};
+///
+/// # fn main() -> amps_client::Result<()> {
+/// let server = Server::quick()?;
+/// let client = Client::builder("desk").build()?;
+/// client.connect(&server.uri("json"))?;
+/// client.logon()?;
+/// let counters = server.counters();
+/// assert_eq!((counters.connections, counters.frames_in), (1, 1));
+/// assert_eq!(counters.acks(AckType::PROCESSED), 1);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct Counters {
@@ -105,7 +128,7 @@ impl Recorder {
         let mut seen = self.seen.lock();
         seen.counters.frames_in += 1;
         seen.counters.bytes_in += size as u64;
-        seen.keep(Direction::In, connection, now, frame, self.limit);
+        seen.keep(Direction::Incoming, connection, now, frame, self.limit);
         drop(seen);
         self.changed.notify_all();
     }
@@ -118,7 +141,7 @@ impl Recorder {
         counts.filter(|(kind, _)| ack.contains(**kind)).for_each(|(_, count)| *count += 1);
         seen.counters.frames_out += 1;
         seen.counters.bytes_out += raw.len() as u64 + 4;
-        seen.keep(Direction::Out, connection, now, frame, self.limit);
+        seen.keep(Direction::Outgoing, connection, now, frame, self.limit);
         drop(seen);
         self.changed.notify_all();
     }
@@ -183,8 +206,8 @@ impl Seen {
         self.last_number += 1;
         let number = self.last_number;
         let list = match direction {
-            Direction::In => &mut self.received,
-            Direction::Out => &mut self.sent,
+            Direction::Incoming => &mut self.received,
+            Direction::Outgoing => &mut self.sent,
         };
         if let Some(frame) = frame {
             if list.len() >= limit {
@@ -233,7 +256,7 @@ mod tests {
         recorder.sent(1, Time::default(), br#"{"c":"ack"}"#, AckType::STATS);
         let frames = recorder.frames();
         let numbers: Vec<_> = frames.iter().map(|f| (f.direction, f.number)).collect();
-        assert_eq!(numbers, [(Direction::In, 2), (Direction::In, 3), (Direction::Out, 4)]);
+        assert_eq!(numbers, [(Direction::Incoming, 2), (Direction::Incoming, 3), (Direction::Outgoing, 4)]);
         let counters = recorder.counters();
         assert_eq!((counters.frames_in, counters.frames_out, counters.bytes_out), (3, 1, 15));
         recorder.clear();

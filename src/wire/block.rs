@@ -22,7 +22,7 @@ pub(crate) struct Block {
 }
 
 /// One message within a block: a slice of its bytes and the shape of its header.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Entry {
     head: u32,
     body: u32,

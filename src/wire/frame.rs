@@ -29,16 +29,6 @@ impl<'a> FrameWriter<'a> {
         FrameWriter { buffer, start, finished: false }
     }
 
-    /// Opens a frame whose command name is not one of ours.
-    #[cfg(any(feature = "testing", test))]
-    pub(crate) fn with_name(buffer: &'a mut Vec<u8>, command: &str) -> FrameWriter<'a> {
-        let start = buffer.len();
-        buffer.extend_from_slice(b"\0\0\0\0{\"c\":\"");
-        escape_into(buffer, command.as_bytes());
-        buffer.push(b'"');
-        FrameWriter { buffer, start, finished: false }
-    }
-
     /// A quoted value.
     #[inline]
     pub(crate) fn text(&mut self, field: Field, value: &str) -> &mut Self {
@@ -60,6 +50,16 @@ impl<'a> FrameWriter<'a> {
             escape_into(self.buffer, value.as_bytes());
             self.buffer.push(b'"');
         }
+        self
+    }
+
+    /// A decimal value in quotes.
+    #[inline]
+    pub(crate) fn quoted_number(&mut self, field: Field, value: u64) -> &mut Self {
+        self.key(field.key());
+        self.buffer.push(b'"');
+        push_decimal(self.buffer, value);
+        self.buffer.push(b'"');
         self
     }
 
@@ -191,7 +191,7 @@ mod tests {
 
         out.clear();
         let mut frame = FrameWriter::new(&mut out, CommandType::Publish);
-        frame.text(Field::Topic, "t").text(Field::Expiration, "5").text(Field::CorrelationId, "abc");
+        frame.text(Field::Topic, "t").quoted_number(Field::Expiration, 5).text(Field::CorrelationId, "abc");
         frame.number(Field::Sequence, 77).text(Field::SowKey, "K1");
         frame.finish(b"d").unwrap();
         assert_eq!(

@@ -3,7 +3,9 @@
 // Each test binary uses its own part of it.
 #![allow(dead_code, unused_imports)]
 
+pub(crate) mod client;
 mod linked;
+pub(crate) mod log_capture;
 #[cfg(feature = "file-store")]
 pub(crate) mod publish_stores;
 mod random;

@@ -29,7 +29,7 @@ use super::worker::Worker;
 use crate::error::{Error, Result};
 use crate::transport::Transport;
 
-/// A caller that finds more than this waiting behind a write waits too.
+/// How much may wait behind a write, unless the limit of the outbox is lower.
 const ROOM: usize = 1 << 20;
 /// A buffer that grew beyond this for a large frame is given back.
 const KEPT: usize = 256 << 10;
@@ -63,6 +63,10 @@ pub(crate) struct Sender {
 pub(crate) trait Outgoing {
     /// Appends the frame; may be called again after a failed write.
     fn encode(&mut self, buffer: &mut Vec<u8>) -> Result<()>;
+    /// False if the frame has become superfluous while the gate was closed. Called under the send lock.
+    fn is_wanted(&self) -> bool {
+        true
+    }
     /// The frame is queued on this connection. Called under the send lock, before a byte of it is written.
     fn queued(&mut self, version: u64);
     /// The write failed. True if nobody was told of the loss yet, so that the frame may be sent again.
@@ -74,6 +78,8 @@ pub(crate) trait Outgoing {
 pub(crate) enum Refusal {
     /// No connection, and none that the caller could wait for.
     NotConnected,
+    /// The caller has waited for a connection that did not come back.
+    GivenUp,
     /// Somebody logs on or repairs, and the caller does not wait.
     Busy,
     TimedOut,
@@ -93,6 +99,8 @@ pub(crate) struct Link {
     work: Condvar,
     tap: Tap,
     flusher_name: String,
+    /// A caller that finds more than this waiting behind a write waits too.
+    room: usize,
     outbox_limit: usize,
     /// Where frames come from that were stored and not sent yet.
     stored_frames: Option<Box<dyn StoredFrames>>,
@@ -160,6 +168,7 @@ impl Link {
             work: Condvar::new(),
             tap: Tap::default(),
             flusher_name: format!("amps-tx-{client_name}"),
+            room: ROOM.min(outbox_limit),
             outbox_limit,
             stored_frames,
         }
@@ -176,7 +185,7 @@ impl Link {
     ) -> Result<(), Refusal> {
         let mut state = self.state.lock();
         loop {
-            if state.gate != Gate::Open || state.front.len() > ROOM {
+            if state.gate != Gate::Open || state.front.len() > self.room {
                 let (admitted, place) = self.admit(state, &sender())?;
                 state = admitted;
                 if place == Place::Deferred {
@@ -207,12 +216,15 @@ impl Link {
     ) -> Result<(), Refusal> {
         let mut state = self.state.lock();
         loop {
-            if state.gate != Gate::Open || state.front.len() > ROOM {
+            if state.gate != Gate::Open || state.front.len() > self.room {
                 let (admitted, place) = self.admit(state, sender)?;
                 state = admitted;
                 if place == Place::Deferred {
                     return Err(Refusal::Busy);
                 }
+            }
+            if !outgoing.is_wanted() {
+                return Err(Refusal::Busy);
             }
             outgoing.encode(&mut state.front).map_err(Refusal::Frame)?;
             outgoing.queued(state.version);
@@ -237,10 +249,10 @@ impl Link {
             return;
         }
         state.flush = true;
-        if !state.writing {
-            if let Err(transport) = self.write(state, Effort::Nonblocking) {
-                transport.shutdown();
-            }
+        if !state.writing
+            && let Err(transport) = self.write(state, Effort::Nonblocking)
+        {
+            transport.shutdown();
         }
     }
 
@@ -273,29 +285,33 @@ impl Link {
     }
 
     /// The holder opens the gate to everybody; frames queued meanwhile go out first. False if there is no connection any
-    /// more, which is the end of everybody's hope.
+    /// more: the gate stays as it is.
     pub(crate) fn open(self: &Arc<Self>, holder: ThreadKey) -> bool {
         let state = self.state.lock();
         if state.gate != Gate::Held(holder) || state.transport.is_none() {
-            drop(state);
-            self.down(holder);
             return false;
         }
         // What was stored meanwhile goes first, and nothing can slip in between it and the opening.
-        let Some(mut state) = self.catch_up(state) else {
-            self.down(holder);
-            return false;
-        };
+        let Some(mut state) = self.catch_up(state) else { return false };
         state.gate = Gate::Open;
         self.changed.notify_all();
         let deferred = std::mem::take(&mut state.deferred);
         state.front.extend_from_slice(&deferred);
-        if !state.front.is_empty() && !state.writing {
-            if let Err(transport) = self.write(state, Effort::Nonblocking) {
-                transport.shutdown();
-            }
+        if !state.front.is_empty()
+            && !state.writing
+            && let Err(transport) = self.write(state, Effort::Nonblocking)
+        {
+            transport.shutdown();
         }
         true
+    }
+
+    /// Somebody repairs what could not be repaired before: everybody else waits.
+    pub(crate) fn hold(&self, by: ThreadKey) {
+        let mut state = self.state.lock();
+        if state.gate == Gate::Down {
+            state.gate = Gate::Held(by);
+        }
     }
 
     /// Waits until the sender may send, and closes the gate to everybody else.
@@ -334,10 +350,19 @@ impl Link {
 
     /// Ends the connection, whoever has it. Returns what is to be shut down.
     pub(crate) fn close(&self) -> Option<Arc<dyn Transport>> {
+        self.end(Gate::Down)
+    }
+
+    /// The holder ends the connection and goes on trying: everybody else waits.
+    pub(crate) fn discard(&self, holder: ThreadKey) -> Option<Arc<dyn Transport>> {
+        self.end(Gate::Held(holder))
+    }
+
+    fn end(&self, gate: Gate) -> Option<Arc<dyn Transport>> {
         let mut state = self.state.lock();
         let transport = state.transport.take();
         state.reset();
-        state.gate = Gate::Down;
+        state.gate = gate;
         self.changed.notify_all();
         transport
     }
@@ -376,25 +401,29 @@ impl Link {
     /// Waits until the sender may send, or says why it may not.
     #[cold]
     fn admit<'a>(&self, mut state: Guard<'a>, sender: &Sender) -> Result<(Guard<'a>, Place), Refusal> {
+        if sender.never_waits {
+            return self.admit_at_once(state);
+        }
+        let mut waited = false;
         loop {
             let mine = match state.gate {
                 Gate::Open => true,
                 Gate::Held(by) => by == sender.thread,
                 Gate::Lost => false,
+                Gate::Down if waited => return Err(Refusal::GivenUp),
                 Gate::Down => return Err(Refusal::NotConnected),
             };
             if mine && state.transport.is_none() {
                 return Err(Refusal::NotConnected);
             }
-            if mine && (state.front.len() <= ROOM || !state.writing) {
+            if mine && (state.front.len() <= self.room || !state.writing) {
                 return Ok((state, Place::Front));
             }
-            if sender.never_waits {
-                return self.admit_at_once(state, mine);
-            }
             if !mine && !sender.patient {
-                return Err(Refusal::Busy);
+                let is_up = state.transport.is_some() && state.gate != Gate::Lost;
+                return Err(if is_up { Refusal::Busy } else { Refusal::NotConnected });
             }
+            waited = true;
             match sender.deadline {
                 None => self.changed.wait(&mut state),
                 Some(deadline) => {
@@ -406,12 +435,15 @@ impl Link {
         }
     }
 
-    fn admit_at_once<'a>(&self, state: Guard<'a>, mine: bool) -> Result<(Guard<'a>, Place), Refusal> {
-        let place = if mine { Place::Front } else { Place::Deferred };
-        let queued = if mine { state.front.len() } else { state.deferred.len() };
+    /// Where a frame goes whose sender may not wait: while somebody holds the gate, aside, even if it is the sender.
+    fn admit_at_once<'a>(&self, state: Guard<'a>) -> Result<(Guard<'a>, Place), Refusal> {
+        let (place, queued) = match state.gate {
+            Gate::Open => (Place::Front, state.front.len()),
+            Gate::Held(_) => (Place::Deferred, state.deferred.len()),
+            Gate::Down | Gate::Lost => return Err(Refusal::NotConnected),
+        };
         match state.transport {
             None => Err(Refusal::NotConnected),
-            Some(_) if state.gate == Gate::Lost => Err(Refusal::NotConnected),
             Some(_) if queued > self.outbox_limit => Err(Refusal::OutboxFull),
             Some(_) => Ok((state, place)),
         }
@@ -437,13 +469,16 @@ impl Link {
             });
             if state.version != version || state.transport.is_none() {
                 // The connection went away meanwhile, and whoever took it away reset the outbox.
-                return outcome.map(drop).map_err(|_| transport);
+                return outcome.map(drop).map_err(|_| {
+                    note_dropped(buffer.len());
+                    transport
+                });
             }
             state.writing = false;
             match outcome {
                 Ok(written) => state.put_back(buffer, written),
                 Err(_) => {
-                    state.fail();
+                    state.fail(buffer.len());
                     return Err(transport);
                 }
             }
@@ -491,7 +526,11 @@ pub(crate) struct Hold {
 impl Hold {
     /// Opens the gate again, if it was open before. False if the connection was lost meanwhile.
     pub(crate) fn release(self, link: &Arc<Link>) -> bool {
-        !self.taken || link.open(self.by)
+        let open = !self.taken || link.open(self.by);
+        if !open {
+            link.down(self.by);
+        }
+        open
     }
 }
 
@@ -526,10 +565,7 @@ impl std::fmt::Debug for dyn StoredFrames {
 impl State {
     /// Forgets everything that concerns one connection.
     fn reset(&mut self) {
-        let dropped = self.front.len() + self.deferred.len();
-        if dropped > 0 {
-            log::warn!(target: "amps::net", "{dropped} bytes were still queued when the connection went away");
-        }
+        note_dropped(self.front.len() + self.deferred.len());
         self.transport = None;
         self.front.clear();
         self.shown = 0;
@@ -540,8 +576,9 @@ impl State {
         self.sequences.reset();
     }
 
-    /// A write failed: nothing more leaves over this connection.
-    fn fail(&mut self) {
+    /// A write of so many bytes failed: nothing more leaves over this connection.
+    fn fail(&mut self, unwritten: usize) {
+        note_dropped(unwritten + self.front.len());
         if self.gate == Gate::Open {
             self.gate = Gate::Lost;
         }
@@ -560,6 +597,13 @@ impl State {
         }
         buffer.clear();
         self.back = if buffer.capacity() > KEPT { Vec::new() } else { buffer };
+    }
+}
+
+/// Frames that nobody keeps are gone with their connection. How much of a failed write has left is not known.
+fn note_dropped(bytes: usize) {
+    if bytes > 0 {
+        log::warn!(target: "amps::net", "up to {bytes} bytes were still queued when the connection went away");
     }
 }
 

@@ -9,9 +9,10 @@ use std::time::Instant;
 
 use parking_lot::MutexGuard;
 
-use super::{Effort, Gate, Guard, Link, ROOM, Refusal, Sender, Verdict};
+use super::{Effort, Gate, Guard, Link, Refusal, Sender, State, Verdict};
 use crate::client::burst::FULL;
 use crate::error::{Error, Result};
+use crate::store::Number;
 
 /// The frames that a publish store keeps, by number.
 pub(crate) trait StoredFrames: Send + Sync {
@@ -36,6 +37,8 @@ pub(super) struct Sequences {
     stored: u64,
     /// A thread is fetching what is missing.
     fetching: bool,
+    /// The last number that was written, with its digits.
+    number: Number,
 }
 
 impl Sequences {
@@ -52,7 +55,8 @@ impl Sequences {
 
 impl Link {
     /// Sends a frame that has been stored under this number, and before it whatever is missing. It is not an error if the
-    /// frame cannot be sent now: it is in the store, and the next logon sends it.
+    /// frame cannot be sent now: it is in the store, and the next logon sends it. `queued` hears of the connection that the
+    /// frame goes over, under the send lock, before a byte of it is written.
     ///
     /// # Errors
     ///
@@ -61,7 +65,8 @@ impl Link {
         self: &Arc<Self>,
         sender: impl Fn() -> Sender,
         sequence: u64,
-        mut encode: impl FnMut(&mut Vec<u8>) -> Result<()>,
+        mut encode: impl FnMut(&Number, &mut Vec<u8>) -> Result<()>,
+        queued: impl Fn(u64),
     ) -> Result<(), Refusal> {
         let mut state = self.state.lock();
         state.sequences.stored = state.sequences.stored.max(sequence);
@@ -78,7 +83,7 @@ impl Link {
             if !sequences.open || sequences.fetching || sequence <= sequences.sent {
                 return Ok(());
             }
-            if state.front.len() > ROOM && state.writing {
+            if state.front.len() > self.room && state.writing {
                 let sender = sender();
                 if !sender.never_waits {
                     self.changed.wait(&mut state);
@@ -93,8 +98,11 @@ impl Link {
             if sequence > sequences.sent + 1 {
                 return self.fetch_missing(state, &sender());
             }
-            encode(&mut state.front).map_err(Refusal::Frame)?;
-            state.sequences.sent = sequence;
+            let State { front, sequences, .. } = &mut *state;
+            sequences.number.turn_to(sequence);
+            encode(&sequences.number, front).map_err(Refusal::Frame)?;
+            sequences.sent = sequence;
+            queued(state.version);
             let buffered = state.front.len();
             if state.writing || state.burst.added(buffered, Instant::now) == Verdict::Hold {
                 return Ok(());
@@ -113,8 +121,20 @@ impl Link {
         state.sequences.sent = sent;
     }
 
-    /// A frame of the replay was sent.
-    pub(crate) fn replayed(&self, sequence: u64) {
+    /// Sends one frame of the replay, in the hands of whoever holds the gate.
+    pub(crate) fn replay(
+        self: &Arc<Self>,
+        sender: &Sender,
+        sequence: u64,
+        encode: impl FnMut(&mut Vec<u8>) -> Result<()>,
+    ) -> Result<(), Refusal> {
+        self.publish(|| *sender, encode)?;
+        self.skipped(sequence);
+        Ok(())
+    }
+
+    /// What has this number is not sent over this connection, or was.
+    pub(crate) fn skipped(&self, sequence: u64) {
         let mut state = self.state.lock();
         let sequences = &mut state.sequences;
         sequences.sent = sequences.sent.max(sequence);

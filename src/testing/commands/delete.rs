@@ -6,8 +6,6 @@ use super::{Command, Who, publish};
 use crate::testing::clock::Time;
 use crate::testing::entitlement::{Action, Verdict};
 use crate::testing::frames::Ack;
-use crate::testing::hub::Open;
-use crate::testing::payload::PayloadType;
 use crate::testing::query::{Query, Selection};
 use crate::testing::refusal::Refusal;
 use crate::testing::state::{Cause, Place};
@@ -25,11 +23,8 @@ pub(super) fn sow_delete(command: &Command<'_>, identity: &Who) -> Result<(), Re
     }
     let filter = read_filter(command)?;
     let id = command.session();
-    let mut turn = command.hub.lock_entitled(|world| {
-        let mut questions = world.questions_about(id, identity, Action::Write, &selector);
-        questions.extend(world.reader_questions(&questions, identity.payload_type));
-        questions
-    });
+    // Whoever may see a record was asked about when it was published, or when he subscribed.
+    let mut turn = command.turn(|world| world.questions_about(id, identity, Action::Write, &selector))?;
     turn.check_topic(id, identity, Action::Write, &selector)?;
     let topics = turn.sow_topics(id, identity, Action::Write, &selector);
     if topics.is_empty() && selector.is_literal() {
@@ -88,13 +83,6 @@ impl Form {
 }
 
 impl World {
-    /// What must be known before the subscribers of these topics can be told of a delete.
-    fn reader_questions(&self, topics: &[Open], payload_type: PayloadType) -> Vec<Open> {
-        let readers =
-            |(_, question): &Open| publish::write_questions(self, None, payload_type, &question.topic);
-        topics.iter().flat_map(readers).collect()
-    }
-
     /// The key of the record that a publish of this command's payload would hit.
     fn key_of(&self, command: &Command<'_>, topics: &[(Place, Verdict)]) -> Result<String, Refusal> {
         let sow =

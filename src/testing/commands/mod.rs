@@ -15,11 +15,13 @@ use std::sync::Arc;
 use super::LOG;
 use super::clock::Time;
 use super::connection::{Connection, Flow};
+use super::faults::Answer;
 use super::frames::{Ack, AckStatus};
-use super::hub::Hub;
+use super::hub::{Hub, Open, Turn};
 use super::options::Options;
 use super::refusal::Refusal;
 use super::session::{Identity, SessionId};
+use super::world::World;
 use crate::message::Message;
 use crate::wire::{AckType, CommandType, Field};
 
@@ -33,6 +35,22 @@ pub(crate) fn perform(hub: &Hub, connection: &Connection, message: &Message) -> 
         CommandType::Logon => logon::logon(&command),
         CommandType::Heartbeat => command.settle(heartbeat::heartbeat(&command)),
         _ => perform_in_session(&command),
+    }
+}
+
+/// Answers a command as a fault says, without carrying it out.
+pub(crate) fn answer(hub: &Hub, connection: &Connection, message: &Message, answer: &Answer) -> Flow {
+    let command = Command::new(hub, connection, message);
+    command.ack(Ack { kind: AckType::RECEIVED, ..Ack::default() }, hub.clock.time());
+    match answer {
+        Answer::Refuse { reason } => {
+            command.fail(reason);
+            if command.kind == CommandType::Logon { Flow::Finish } else { Flow::Continue }
+        }
+        Answer::RetryLogon { user_id, password } => {
+            logon::retry(&command, user_id, password);
+            Flow::Continue
+        }
     }
 }
 
@@ -104,10 +122,22 @@ impl<'a> Command<'a> {
         Options::parse(self.text(Field::Options))
     }
 
+    /// Waits for the turn of this command, in which the answers to its questions are known.
+    ///
+    /// A session that was closed in the meantime has none: nothing of it takes effect any more.
+    pub(crate) fn turn(&self, questions: impl Fn(&World) -> Vec<Open>) -> Result<Turn<'a>, Refusal> {
+        let turn = self.hub.lock_entitled(questions);
+        match turn.session(self.session()) {
+            Some(_) => Ok(turn),
+            None => Err(Refusal::LogonRequired),
+        }
+    }
+
     /// Sends an acknowledgement of this command if its type was asked for (K-1).
     pub(crate) fn ack(&self, ack: Ack<'_>, now: Time) {
         if self.asked.contains(ack.kind) {
-            self.connection.send(Ack { command_id: self.id(), ..ack }.frame(), now);
+            let is_logon = self.kind == CommandType::Logon && ack.kind == AckType::PROCESSED;
+            self.connection.send(Ack { command_id: self.id(), is_logon, ..ack }.frame(), now);
         }
     }
 
@@ -125,8 +155,12 @@ impl<'a> Command<'a> {
 
     /// Answers a command that failed (K-3).
     fn refuse(&self, refusal: Refusal) {
+        self.fail(refusal.text());
+    }
+
+    fn fail(&self, reason: &str) {
         let now = self.hub.clock.time();
-        let failure = Ack { status: AckStatus::Failure, reason: refusal.text(), ..Ack::default() };
+        let failure = Ack { status: AckStatus::Failure, reason, ..Ack::default() };
         self.ack(Ack { kind: AckType::PROCESSED, ..failure }, now);
         if self.kind.needs_sequence() {
             let sequence = self.message.sequence();

@@ -24,8 +24,7 @@ pub(super) fn publish(command: &Command<'_>, identity: &Who) -> Result<(), Refus
         user_id: if identity.shows_user { &identity.user_id } else { "" },
     };
     let publisher = Some((command.session(), &**identity));
-    let mut turn =
-        command.hub.lock_entitled(|world| write_questions(world, publisher, identity.payload_type, topic));
+    let mut turn = command.turn(|world| write_questions(world, publisher, identity.payload_type, topic))?;
     turn.publish(&publication, publisher)?;
     let now = turn.now;
     command.processed(now);

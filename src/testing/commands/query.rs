@@ -34,8 +34,7 @@ pub(super) fn sow(command: &Command<'_>, identity: &Who) -> Result<(), Refusal> 
     }
     command.connection.outbox().wait_for_query_room();
     let id = command.session();
-    let mut turn =
-        command.hub.lock_entitled(|world| world.questions_about(id, identity, Action::Read, &selector));
+    let mut turn = command.turn(|world| world.questions_about(id, identity, Action::Read, &selector))?;
     turn.check_topic(id, identity, Action::Read, &selector)?;
     let topics = turn.sow_topics(id, identity, Action::Read, &selector);
     if topics.is_empty() && selector.is_literal() {
@@ -92,7 +91,7 @@ impl Asked {
         command.connection.send(group_begin(query_id), now);
         if !found.is_empty() {
             let results = Results::new(query_id, self.batch_size, self.shown, found);
-            command.connection.send_results(results);
+            command.connection.send_results(results, now);
         }
         command.connection.send(group_end(query_id), now);
     }

@@ -29,7 +29,7 @@ pub(super) fn subscribe(command: &Command<'_>, identity: &Who) -> Result<(), Ref
     }
     let id = command.session();
     let mut turn =
-        command.hub.lock_entitled(|world| world.questions_about(id, identity, Action::Read, &asked.selector));
+        command.turn(|world| world.questions_about(id, identity, Action::Read, &asked.selector))?;
     turn.place_subscription(command, asked)
 }
 

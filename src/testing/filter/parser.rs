@@ -433,12 +433,12 @@ mod tests {
             ("/a = 1", " / 1 % 2"),
             ("/a", " AND NOT NOT 1"),
         ] {
-            let text = format!("{first}{}", more.repeat(100_000));
+            let text = format!("{first}{}", more.repeat(10_000));
             assert_eq!(parse(&text).unwrap().truth(&document), Some(true), "{first}{more}...");
         }
-        let list = format!("/a IN (0{},1)", ",0".repeat(100_000));
+        let list = format!("/a IN (0{},1)", ",0".repeat(10_000));
         assert_eq!(parse(&list).unwrap().truth(&document), Some(true));
-        let string = format!("/a != '{}'", r"\x41".repeat(1_000_000));
+        let string = format!("/a != '{}'", r"\x41".repeat(100_000));
         assert_eq!(parse(&string).unwrap().truth(&document), Some(true));
         assert!(started.elapsed() < Duration::from_secs(20), "took {:?}", started.elapsed());
     }

@@ -1,14 +1,16 @@
 //! How a scripted peer is set up.
 
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::ScriptedPeer;
-use super::endpoint::Endpoint;
 use super::listening::{Scripts, accept};
 use super::script::ConnectionScript;
 use super::state::Shared;
 use crate::error::{Error, ErrorKind, Result};
+use crate::testing::door::Door;
+use crate::testing::endpoint::Endpoint;
 
 /// Settings of a [`ScriptedPeer`], and its scripts.
 ///
@@ -47,7 +49,7 @@ impl ScriptedPeerBuilder {
         mut self,
         script: impl FnOnce(ConnectionScript) -> ConnectionScript,
     ) -> ScriptedPeerBuilder {
-        self.scripts.listed.push(script(ConnectionScript::default()));
+        self.scripts.listed.push(Arc::new(script(ConnectionScript::default())));
         self
     }
 
@@ -57,7 +59,7 @@ impl ScriptedPeerBuilder {
         mut self,
         script: impl FnOnce(ConnectionScript) -> ConnectionScript,
     ) -> ScriptedPeerBuilder {
-        self.scripts.otherwise = Some(script(ConnectionScript::default()));
+        self.scripts.otherwise = Some(Arc::new(script(ConnectionScript::default())));
         self
     }
 
@@ -79,19 +81,28 @@ impl ScriptedPeerBuilder {
     ///
     /// [`Connection`](ErrorKind::Connection) if the system gives no port or no socket.
     pub fn start(self) -> Result<ScriptedPeer> {
-        let endpoint = if self.unix { Endpoint::unix() } else { Endpoint::tcp() };
-        let (endpoint, listener) = endpoint.map_err(|e| {
-            Error::new(ErrorKind::Connection, "the scripted peer cannot listen").with_source(e)
-        })?;
-        let shared = Arc::new(Shared::new(endpoint, self.timeout));
+        let cannot_listen =
+            |e| Error::new(ErrorKind::Connection, "the scripted peer cannot listen").with_source(e);
+        let endpoint = match self.unix {
+            true => Endpoint::unix_temp("amps-peer"),
+            false => Endpoint::tcp((Ipv4Addr::LOCALHOST, 0)),
+        };
+        let door = Door::new(endpoint.map_err(cannot_listen)?);
+        let listener = door.unlock().map_err(cannot_listen)?;
+        let shared = Arc::new(Shared::new(door, self.timeout));
         shared.change(|state| {
-            state.listening.wanted = true;
-            state.listening.actual = true;
-            let scripts = self.scripts.listed.iter().chain(&self.scripts.otherwise);
-            let gates = scripts.flat_map(ConnectionScript::gates);
+            let gates = self.scripts.all().flat_map(ConnectionScript::gates);
             state.gates = gates.map(|name| (name.to_owned(), Default::default())).collect();
         });
-        let peer = ScriptedPeer { shared: shared.clone(), scripts: self.scripts.listed.len() };
+        let peer = ScriptedPeer {
+            shared: shared.clone(),
+            scripts: self.scripts.listed.len(),
+            longest_step: self
+                .scripts
+                .all()
+                .map(ConnectionScript::longest_timeout)
+                .fold(self.timeout, Duration::max),
+        };
         let acceptor = shared.clone();
         shared.spawn("peer-accept".to_owned(), move || accept(&acceptor, listener, &self.scripts))?;
         Ok(peer)

@@ -5,15 +5,13 @@
 //!          └──► connection 2: reader ──► record, inbox ◄── the test, through PeerConnection
 //! ```
 //!
-//! * [`script`]: the steps; [`expectation`], [`template`], [`logon`]: what they expect and what they send.
+//! * [`script`]: the steps; [`template`], [`logon`]: what they send.
 //! * [`connection`]: what can be done with one connection, by a script as well as by the test.
 //! * [`state`]: all that the threads share, under one lock; [`received`]: the record.
-//! * [`listening`], [`reader`], [`endpoint`]: accepting, reading, and the address.
+//! * [`listening`], [`reader`]: accepting and reading.
 
 mod builder;
 mod connection;
-mod endpoint;
-mod expectation;
 mod listening;
 mod logon;
 mod reader;
@@ -30,12 +28,12 @@ use std::time::Duration;
 
 pub use builder::ScriptedPeerBuilder;
 pub use connection::PeerConnection;
-pub use expectation::Expectation;
 pub use logon::LogonAck;
 pub use received::ReceivedFrame;
 pub use script::ConnectionScript;
 
 use self::state::{Missed, Shared, State, after};
+use super::expectation::Expectation;
 use crate::error::{Error, ErrorKind, Result};
 
 /// A listener that does on each connection what a script says, and records everything it receives.
@@ -84,6 +82,8 @@ pub struct ScriptedPeer {
     shared: Arc<Shared>,
     /// How many connections must be made.
     scripts: usize,
+    /// The longest time-out of a step.
+    longest_step: Duration,
 }
 
 impl ScriptedPeer {
@@ -103,17 +103,17 @@ impl ScriptedPeer {
 
     /// The connection string for a client: `tcp://127.0.0.1:PORT/amps/json` for the message type `json`.
     pub fn uri(&self, message_type: &str) -> String {
-        self.shared.endpoint.uri(message_type)
+        self.shared.door.endpoint.uri(message_type)
     }
 
     /// The address it listens on; `None` if that is a Unix socket.
     pub fn address(&self) -> Option<SocketAddr> {
-        self.shared.endpoint.tcp_address()
+        self.shared.door.endpoint.address()
     }
 
     /// The path of the Unix socket it listens on, if it does.
     pub fn path(&self) -> Option<&Path> {
-        self.shared.endpoint.unix_path()
+        self.shared.door.endpoint.path()
     }
 
     /// Everything received so far, on all connections, in the order of arrival.
@@ -267,13 +267,14 @@ impl ScriptedPeer {
     /// Waits until every script is done, then ends the peer: closes all connections and joins all threads.
     ///
     /// Steps that [idle](ConnectionScript::idle) are done from now on. A connection that was not made yet is waited for as
-    /// long as a step may take; others as long as their steps take. After a failure nothing is waited for.
+    /// long as a step may take; others as long as their steps take. After a failure nothing is waited for, nor for a
+    /// script that gets nowhere for longer than any step may take.
     ///
     /// # Errors
     ///
     /// The first failure of a script: [`Amps`](ErrorKind::Amps) if another frame came than was expected, with both in
     /// the text, or what [`PeerConnection`] says of other failures. [`TimedOut`](ErrorKind::TimedOut) if a connection
-    /// that has a script was never made.
+    /// that has a script was never made, or a closure of the test does not end.
     pub fn finish(self) -> Result<()> {
         self.shared.change(|state| state.finishing = true);
         let made = self.wait_for_scripts();
@@ -283,22 +284,37 @@ impl ScriptedPeer {
     }
 
     fn wait_for_scripts(&self) -> Result<()> {
+        let mut patience = self.shared.timeout;
         loop {
-            let done = |state: &State| state.links.len() >= self.scripts && state.running_scripts == 0;
-            let waited = self.shared.wait(after(self.shared.timeout), |state| {
-                (state.failure.is_some() || done(state)).then_some(())
+            let before = self.progress();
+            let over = self.shared.wait(after(patience), |state| {
+                let done = state.links.len() >= self.scripts && state.running_scripts == 0;
+                (done || state.failure.is_some()).then_some(())
             });
-            // The steps of a running script have deadlines of their own.
             let (made, running) = self.shared.look(|state| (state.links.len(), state.running_scripts));
-            if waited.is_err() && running == 0 {
-                let (next, of) = (made + 1, self.scripts);
-                let text = format!("connection {next} of {of} was never made; {}", self.last_frames());
-                return Err(Error::new(ErrorKind::TimedOut, text));
-            }
-            if waited.is_ok() {
+            let stuck = patience > self.longest_step && self.progress() == before;
+            if over.is_ok() || (running == 0 && made >= self.scripts) {
                 return Ok(());
             }
+            if running == 0 {
+                let what = format!("connection {} of {} was never made", made + 1, self.scripts);
+                return Err(self.unfinished(&what));
+            }
+            if stuck {
+                return Err(self.unfinished("a script does not end"));
+            }
+            // The steps that run have deadlines of their own.
+            patience = self.longest_step.saturating_add(Duration::from_secs(2));
         }
+    }
+
+    /// What changes as long as a script is getting on.
+    fn progress(&self) -> (usize, usize, usize) {
+        self.shared.look(|state| (state.steps_done, state.links.len(), state.frames.len()))
+    }
+
+    fn unfinished(&self, what: &str) -> Error {
+        Error::new(ErrorKind::TimedOut, format!("{what}; {}", self.last_frames()))
     }
 
     fn wait<T>(
@@ -335,11 +351,8 @@ impl ScriptedPeer {
             return;
         }
         self.shared.stop();
-        if let Ok(waker) = self.shared.endpoint.waker() {
-            waker.wake();
-        }
         self.shared.join(LONGEST_END);
-        self.shared.endpoint.remove_files();
+        self.shared.door.endpoint.clean_up();
     }
 }
 

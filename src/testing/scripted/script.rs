@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::connection::PeerConnection;
-use super::expectation::Expectation;
 use super::logon::LogonAck;
 use super::state::after;
 use super::template::Template;
 use crate::error::{ErrorKind, Result};
+use crate::testing::expectation::Expectation;
 
 /// The steps that a [`ScriptedPeer`](super::ScriptedPeer) goes through on one connection, in the order in which they are
 /// added.
@@ -218,8 +218,8 @@ impl ConnectionScript {
 
     /// Does whatever the closure does with the connection, on the thread of the script.
     ///
-    /// What the closure returns as an error is a failure of the script, and so is a panic in it. It must not wait for
-    /// ever: [`finish`](super::ScriptedPeer::finish) waits for it.
+    /// What the closure returns as an error is a failure of the script, and so is a panic in it. It should not wait for
+    /// anything but the connection: [`finish`](super::ScriptedPeer::finish) gives up on a script that seems to be stuck.
     ///
     /// ```
     /// use std::time::Duration;
@@ -253,6 +253,15 @@ impl ConnectionScript {
         })
     }
 
+    /// The longest time-out that is set on the way.
+    pub(super) fn longest_timeout(&self) -> Duration {
+        let timeouts = self.steps.iter().filter_map(|step| match step {
+            Step::Timeout(timeout) => Some(*timeout),
+            _ => None,
+        });
+        timeouts.max().unwrap_or_default()
+    }
+
     /// Goes through the steps. The first that fails is reported, and closes the connection.
     pub(super) fn run(&self, mut connection: PeerConnection) {
         let count = self.steps.len();
@@ -265,9 +274,10 @@ impl ConnectionScript {
             });
             if let Err(error) = done {
                 connection.shared().fail(error);
-                connection.close();
+                // Dropping the connection closes it.
                 return;
             }
+            connection.shared().change(|state| state.steps_done += 1);
         }
         connection.leave_open();
     }
@@ -384,11 +394,14 @@ mod tests {
             .repeat(2, |c| c.expect("flush").reply_ok())
             .wait("a")
             .silent()
+            .timeout(Duration::from_secs(7))
+            .timeout(Duration::from_secs(2))
             .wait("b");
         assert_eq!(
             format!("{script:?}"),
-            r#"["logon", "expect", "send", "expect", "send", "wait", "stop reading", "idle", "wait"]"#
+            r#"["logon", "expect", "send", "expect", "send", "wait", "stop reading", "idle", "timeout", "timeout", "wait"]"#
         );
+        assert_eq!(script.longest_timeout(), Duration::from_secs(7));
         assert_eq!(script.gates().collect::<Vec<_>>(), ["a", "b"]);
     }
 

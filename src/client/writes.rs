@@ -1,0 +1,45 @@
+//! What the server says about writes: `persisted` acknowledgements (`resilience.md` 5.4).
+
+use super::core::Core;
+use super::publishing::failed_message;
+use super::registry::contain;
+use crate::callbacks::Origin;
+use crate::error::Reason;
+use crate::message::Message;
+use crate::wire::Status;
+
+/// Takes a `persisted` acknowledgement of a write: a refusal goes to the failed-write handler, and the store lets go of what
+/// is settled. True if somebody has taken it.
+pub(crate) fn persisted(core: &Core, ack: &Message) -> bool {
+    let Some(sequence) = ack.sequence() else { return false };
+    let failed = is_failed(ack);
+    let told = failed && tell(core, ack, sequence);
+    let Some(store) = core.config.publish_store.as_deref() else { return told };
+    if sequence > 0
+        && let Err(error) = store.discard_up_to(sequence)
+    {
+        core.report(error, Origin::PublishStore);
+    }
+    // A success is what the store was waiting for; a refusal that nobody was told of is for the last chance (M-15).
+    told || !failed
+}
+
+/// M-12.
+fn is_failed(ack: &Message) -> bool {
+    let refused = matches!(ack.reason_code(), Reason::Duplicate | Reason::NotEntitled);
+    refused || ack.status() == Status::Failure
+}
+
+/// Tells the failed-write handler, if there is one.
+fn tell(core: &Core, ack: &Message, sequence: u64) -> bool {
+    let Some(handler) = core.registry.failed_write() else { return false };
+    let message = failed_message(core.config.publish_store.as_deref(), sequence).unwrap_or_else(|error| {
+        core.report(error, Origin::PublishStore);
+        Message::with_sequence(sequence)
+    });
+    let reason = ack.reason().unwrap_or_default();
+    if let Err(failure) = contain(|| handler.lock().on_failed_write(&message, reason)) {
+        core.registry.report(failure.unhandled(Origin::FailedWriteHandler));
+    }
+    true
+}

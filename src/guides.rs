@@ -1,0 +1,16 @@
+//! The guides of `docs/`, whose programs are run as doc tests. Exists only while those are collected.
+
+macro_rules! guides {
+    ($($name:ident: $file:literal,)+) => {
+        $(#[doc = include_str!(concat!("../docs/", $file))]
+        mod $name {})+
+    };
+}
+
+guides! {
+    getting_started: "getting-started.md",
+    commands: "commands.md",
+    threads_and_callbacks: "threads-and-callbacks.md",
+    testing_your_program: "testing-your-program.md",
+    design_decisions: "design-decisions.md",
+}
