@@ -43,14 +43,37 @@ use crate::error::{Error, Result};
 /// * A store may be called from any thread, and from inside a [`StoreReplayer`] and a resize handler for its counters. It
 ///   holds no lock while it calls either.
 /// * Nothing but `store` and [`flush`](PublishStore::flush) ever waits.
+///
+/// An `Arc` of a store is a store too: keep a clone to ask for the counters of a store that a client has.
+///
+/// ```
+/// use std::sync::Arc;
+/// use std::time::Duration;
+///
+/// use amps_client::{CommandType, MemoryPublishStore, PublishStore, Selector, StoreEntry};
+///
+/// # fn main() -> amps_client::Result<()> {
+/// let store: Arc<dyn PublishStore> = Arc::new(MemoryPublishStore::new());
+/// let number = store.store(&StoreEntry::new(CommandType::Publish, "orders", Selector::Data(b"{}")))?;
+/// assert_eq!(store.lowest_unpersisted(), Some(number));
+/// assert!(store.flush(Some(Duration::from_millis(1))).is_err());
+///
+/// // What a client does when the server acknowledges.
+/// store.discard_up_to(number)?;
+/// store.flush(None)?;
+/// assert_eq!((store.unpersisted_count(), store.last_persisted()), (0, number));
+/// # Ok(())
+/// # }
+/// ```
 pub trait PublishStore: Send + Sync {
     /// Keeps a message and returns its sequence number. Waits for room if a resize handler refuses to grow and the
     /// [entry](StoreEntry::may_wait) allows it.
     ///
     /// # Errors
     ///
-    /// [`Store`](crate::ErrorKind::Store): it cannot be kept, or would have to wait where nothing may. The store stays
-    /// usable, and what it held is kept.
+    /// * [`Store`](crate::ErrorKind::Store): it cannot be kept, or would have to wait where nothing may. The store stays
+    ///   usable, and what it held is kept.
+    /// * [`Command`](crate::ErrorKind::Command): it is larger than any message may be.
     fn store(&self, entry: &StoreEntry<'_>) -> Result<u64>;
 
     /// Forgets everything up to and including this number, and wakes who flushes. A number below what is discarded already
@@ -63,7 +86,8 @@ pub trait PublishStore: Send + Sync {
     /// * [`Store`](crate::ErrorKind::Store): the discard could not be recorded.
     fn discard_up_to(&self, sequence: u64) -> Result<()>;
 
-    /// Hands out everything that is kept, lowest number first. What is stored meanwhile may or may not be included.
+    /// Hands out everything that is kept, lowest number first. What is stored meanwhile may or may not be included, and so
+    /// may what is discarded meanwhile.
     ///
     /// # Errors
     ///
@@ -121,7 +145,39 @@ pub trait PublishStore: Send + Sync {
     }
 }
 
-/// Takes the messages that a store hands out.
+/// Takes the messages that a store hands out. Any closure with these arguments is one.
+///
+/// Called on the thread that asked for the replay, without a lock of the store, which it may use.
+///
+/// ```
+/// use amps_client::{CommandType, MemoryPublishStore, PublishStore, Result, Selector, StoreEntry, StoreReplayer};
+///
+/// /// Counts what would be sent again.
+/// #[derive(Default)]
+/// struct Backlog {
+///     messages: usize,
+///     bytes: usize,
+/// }
+///
+/// impl StoreReplayer for Backlog {
+///     fn replay(&mut self, _sequence: u64, entry: &StoreEntry<'_>) -> Result<()> {
+///         self.messages += 1;
+///         if let Selector::Data(data) = entry.selector {
+///             self.bytes += data.len();
+///         }
+///         Ok(())
+///     }
+/// }
+///
+/// # fn main() -> Result<()> {
+/// let store = MemoryPublishStore::new();
+/// store.store(&StoreEntry::new(CommandType::Publish, "orders", Selector::Data(b"12345")))?;
+/// let mut backlog = Backlog::default();
+/// store.replay(&mut backlog)?;
+/// assert_eq!((backlog.messages, backlog.bytes), (1, 5));
+/// # Ok(())
+/// # }
+/// ```
 pub trait StoreReplayer {
     /// The message with this number.
     ///
@@ -137,11 +193,35 @@ impl<F: FnMut(u64, &StoreEntry<'_>) -> Result<()>> StoreReplayer for F {
     }
 }
 
-/// Is asked before a publish store grows.
+/// Is asked before a publish store grows. Any closure with these arguments is one.
 ///
-/// Runs on the publishing thread, without a lock of the store. It may ask the store for its counters and flush it.
+/// Runs on the publishing thread, without a lock of the store, and possibly on several threads at once. It may ask the store
+/// for its counters, flush it and discard from it. On the receive thread it must not wait without a limit, because nothing is
+/// acknowledged meanwhile. If it panics, so does the call that wanted room, and nothing is stored.
+///
+/// One that always refuses makes the publisher wait until the server has acknowledged enough, and so bounds the store:
+///
+/// ```
+/// use amps_client::{MemoryPublishStore, PublishStore, PublishStoreResizeHandler};
+///
+/// struct Limit(u64);
+///
+/// impl PublishStoreResizeHandler for Limit {
+///     fn on_resize(&self, store: &dyn PublishStore, bytes: u64) -> bool {
+///         if bytes > self.0 {
+///             eprintln!("the server owes us {} acknowledgements", store.unpersisted_count());
+///         }
+///         bytes <= self.0
+///     }
+/// }
+///
+/// let store = MemoryPublishStore::new();
+/// store.set_resize_handler(Some(Box::new(Limit(1 << 30))));
+/// ```
 pub trait PublishStoreResizeHandler: Send + Sync {
-    /// The store wants to grow to this size. False refuses: the publisher then waits for room and asks again.
+    /// The store wants to grow to this size. False refuses: the publisher then waits for room, and asks again after 100 ms
+    /// at the latest; where nothing may wait, as on the receive thread, its call fails with
+    /// [`Store`](crate::ErrorKind::Store).
     fn on_resize(&self, store: &dyn PublishStore, bytes: u64) -> bool;
 }
 

@@ -130,7 +130,7 @@ pub(crate) fn push_publish(buffer: &mut Vec<u8>, topic: &str, payload: &[u8]) ->
 /// acknowledgement of its number, whose digits these are.
 ///
 /// `Err` is as for [`FrameWriter::finish`]. The topic is not empty and needs no escape.
-#[inline]
+#[inline(always)]
 pub(crate) fn push_stored_publish(
     buffer: &mut Vec<u8>,
     topic: &str,

@@ -452,8 +452,8 @@ pub(crate) fn is_plain(text: &[u8]) -> bool {
 /// Not 0 if any of the eight bytes needs an escape.
 #[inline]
 fn escapes(word: u64) -> u64 {
-    let controls = word.wrapping_sub(ONES * u64::from(b' ')) & !word & HIGH_BITS;
-    controls | zero_bytes(word ^ ONES * u64::from(b'"')) | zero_bytes(word ^ ONES * u64::from(b'\\'))
+    let [blank, quote, backslash] = [b' ', b'"', b'\\'].map(|byte| ONES * u64::from(byte));
+    word.wrapping_sub(blank) & !word & HIGH_BITS | zero_bytes(word ^ quote) | zero_bytes(word ^ backslash)
 }
 
 #[inline]

@@ -5,9 +5,10 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use amps_client::{AckType, CommandType, Error, ErrorKind, PublishStore, Selector, StoreEntry};
+
 use crate::support::TempDir;
 use crate::support::publish_stores::{File, Hybrid, Kind, Memory, Owned, publish, replayed, single};
-use amps_client::{AckType, CommandType, Error, ErrorKind, PublishStore, Selector, StoreEntry};
 
 /// Long enough for anything to happen.
 const SOON: Duration = Duration::from_secs(20);
@@ -53,6 +54,7 @@ contract!(promises: [
     a_resize_handler_is_asked_before_the_store_grows
     a_refused_publisher_asks_again_until_it_may
     a_refused_publisher_goes_on_when_there_is_room
+    room_is_announced_and_not_only_found_when_asking_again
     where_nothing_may_wait_a_refusal_is_an_error
     a_resize_handler_may_make_room_itself
     threads_share_the_numbers
@@ -388,6 +390,28 @@ fn a_refused_publisher_goes_on_when_there_is_room(store: Store) {
         more.sort_unstable();
         assert_eq!(sequences(&store), more);
     });
+}
+
+/// PS-19. A loaded machine may take long, but not each time.
+fn room_is_announced_and_not_only_found_when_asking_again(store: Store) {
+    let announced = (0..10).any(|_| {
+        let last = fill(&store).pop().unwrap();
+        let asked = Arc::new(AtomicBool::new(false));
+        let asks = asked.clone();
+        store.set_resize_handler(Some(Box::new(move |_: &dyn PublishStore, _: u64| {
+            asks.store(true, Ordering::SeqCst);
+            false
+        })));
+        thread::scope(|scope| {
+            let publisher = scope.spawn(|| store.store(&publish(&[b'x'; 100])).unwrap());
+            wait_until("a refusal", || asked.load(Ordering::SeqCst));
+            let begin = Instant::now();
+            store.discard_up_to(last).unwrap();
+            publisher.join().unwrap();
+            begin.elapsed() < Duration::from_millis(50)
+        })
+    });
+    assert!(announced, "a publisher is not woken when there is room");
 }
 
 /// T-6, PS-19.

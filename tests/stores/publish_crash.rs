@@ -6,9 +6,10 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
+use amps_client::{FilePublishStore, FilePublishStoreOptions, PublishStore, Selector, StoreEntry};
+
 use crate::support::publish_stores::{publish, small_file};
 use crate::support::{Random, TempDir};
-use amps_client::{FilePublishStore, FilePublishStoreOptions, PublishStore, Selector, StoreEntry};
 
 const KILLS: u64 = 220;
 /// The publisher process finds its store and its seed here.

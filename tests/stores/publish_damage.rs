@@ -3,9 +3,11 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use amps_client::{ErrorKind, FilePublishStore, PublishStore};
+
+use crate::support::log_capture::Capture;
 use crate::support::publish_stores::{Owned, SEGMENT, publish, replayed, single, small_file};
 use crate::support::{Random, TempDir};
-use amps_client::{ErrorKind, FilePublishStore, PublishStore};
 
 const PAGE: usize = 4096;
 
@@ -19,10 +21,10 @@ struct Sample {
 }
 
 impl Sample {
-    /// A file of four segments: one with discarded and kept messages, two that share a large one, one that is empty.
+    /// A file of three segments: one with discarded and kept messages, and two that share a large one.
     fn new() -> Sample {
         let dir = TempDir::new();
-        let store = small_file().growth(4 * u64::from(SEGMENT)).open(dir.join("sample")).unwrap();
+        let store = small_file().growth(3 * u64::from(SEGMENT)).open(dir.join("sample")).unwrap();
         let mut random = Random::new(1);
         let sizes = [300, 500, 700, 0, 900, 1000, 6000, 100, 13, 200];
         let messages = sizes.map(|size| {
@@ -33,12 +35,18 @@ impl Sample {
         store.discard_up_to(messages[1].0).unwrap();
         drop(store);
         let bytes = fs::read(dir.join("sample")).unwrap();
-        assert_eq!(bytes.len(), PAGE + 4 * SEGMENT as usize);
+        assert_eq!(bytes.len(), PAGE + 3 * SEGMENT as usize);
         Sample { dir, bytes, messages: messages.into(), discarded: 2 }
     }
 
     fn path(&self) -> PathBuf {
         self.dir.join("damaged")
+    }
+
+    /// Makes the damaged file anew: to overwrite it would have the system write to the device.
+    fn put(&self, bytes: &[u8]) {
+        let _ = fs::remove_file(self.path());
+        fs::write(self.path(), bytes).unwrap();
     }
 
     fn last(&self) -> u64 {
@@ -95,7 +103,7 @@ impl Sample {
 #[test]
 fn an_undamaged_file_has_everything() {
     let sample = Sample::new();
-    fs::write(sample.path(), &sample.bytes).unwrap();
+    sample.put(&sample.bytes);
     let store = FilePublishStore::open(sample.path()).unwrap();
     assert!(sample.check(&store, "nothing").is_empty());
     assert!(store.damaged().is_empty() && store.take_damage_reports().is_empty());
@@ -110,7 +118,7 @@ fn a_flipped_byte_costs_at_most_one_message() {
     for at in 0..sample.bytes.len() {
         let mut bytes = sample.bytes.clone();
         bytes[at] ^= 1 << (at % 8);
-        fs::write(sample.path(), &bytes).unwrap();
+        sample.put(&bytes);
         let what = format!("byte {at}");
         let store = FilePublishStore::open(sample.path()).unwrap_or_else(|error| panic!("{what}: {error}"));
         let missing = sample.check(&store, &what);
@@ -132,12 +140,12 @@ fn a_destroyed_page_leaves_the_messages_around_it() {
             let mut bytes = sample.bytes.clone();
             let end = (at + 512).min(bytes.len());
             bytes[at..end].iter_mut().for_each(|byte| *byte = if noise { *byte ^ 0xA5 } else { 0 });
-            fs::write(sample.path(), &bytes).unwrap();
+            sample.put(&bytes);
             let what = format!("bytes {at} to {end}, noise: {noise}");
             let store = FilePublishStore::open(sample.path()).unwrap();
             let found = replayed(&store).len();
             // Records that are zeroed up to the end of what was written cannot be known to have been there.
-            let last_known = noise || store.damaged().len() > 0;
+            let last_known = noise || !store.damaged().is_empty();
             if last_known {
                 assert!(sample.check(&store, &what).len() <= 5, "{what}");
             } else {
@@ -156,7 +164,7 @@ fn a_cut_off_file_has_what_is_left_or_is_refused_untouched() {
     let mut refused = 0;
     for length in 0..sample.bytes.len() {
         let bytes = &sample.bytes[..length];
-        fs::write(sample.path(), bytes).unwrap();
+        sample.put(bytes);
         let what = format!("cut to {length} bytes");
         match FilePublishStore::open(sample.path()) {
             Ok(store) if length == 0 => {
@@ -208,7 +216,7 @@ fn what_is_no_store_is_refused_and_left_alone() {
         (change(&[20, 1044], 9), "header is damaged"),
     ];
     for (bytes, reason) in cases {
-        fs::write(sample.path(), &bytes).unwrap();
+        sample.put(&bytes);
         let error = FilePublishStore::open(sample.path()).unwrap_err();
         assert!(error.to_string().contains(reason), "{error}");
         assert_refused(&sample.path(), &bytes, error);
@@ -248,6 +256,26 @@ fn find(bytes: &[u8], wanted: &[u8]) -> usize {
     bytes.windows(wanted.len()).position(|window| window == wanted).unwrap()
 }
 
+/// PS-14.
+#[test]
+fn damage_is_logged_when_the_file_is_opened() {
+    let capture = Capture::start();
+    let dir = TempDir::new();
+    let path = dir.join("logged");
+    let store = FilePublishStore::open(&path).unwrap();
+    let numbers = [b"first", b"other"].map(|data| store.store(&publish(data)).unwrap());
+    drop(store);
+    let mut bytes = fs::read(&path).unwrap();
+    let at = find(&bytes, b"first");
+    bytes[at] ^= 1;
+    fs::write(&path, &bytes).unwrap();
+    FilePublishStore::open(&path).unwrap();
+    let logged = capture.with(path.to_str().unwrap());
+    assert_eq!(logged.len(), 1, "{logged:?}");
+    assert_eq!((logged[0].level, logged[0].target.as_str()), (log::Level::Error, "amps::store"));
+    assert!(logged[0].text.contains(&numbers[0].to_string()), "{logged:?}");
+}
+
 #[test]
 fn a_message_that_is_changed_under_an_open_store_is_not_handed_out() {
     let dir = TempDir::new();
@@ -273,7 +301,7 @@ fn without_its_progress_a_store_hands_out_too_much_rather_than_too_little() {
     for at in [2048, 3072] {
         bytes[at..at + 48].fill(0xFF);
     }
-    fs::write(sample.path(), &bytes).unwrap();
+    sample.put(&bytes);
     let store = FilePublishStore::open(sample.path()).unwrap();
     let expected: Vec<u64> = sample.messages.iter().map(|(number, _)| *number).collect();
     let found: Vec<u64> = replayed(&store).into_iter().map(|(number, _)| number).collect();

@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use amps_client::{AckType, CommandType, ErrorKind, PublishStore, Selector, StoreEntry};
+
 use crate::support::publish_stores::{File, Hybrid, Kind, Memory, Owned, replayed, single};
 use crate::support::{Random, TempDir};
-use amps_client::{AckType, CommandType, ErrorKind, PublishStore, Selector, StoreEntry};
 
 const SEQUENCES: u64 = 10_000;
 /// At most so many operations in a row.
-const LENGTH: u64 = 24;
+const LENGTH: u64 = 20;
 
 /// A publish store as one would write it on the back of an envelope.
 #[derive(Default)]
@@ -26,7 +27,8 @@ struct Model {
 impl Model {
     fn store(&mut self, number: u64, entry: Owned) {
         let above = self.assigned.max(self.persisted);
-        if self.assigned == 0 && !(self.persisted > 0 && !self.confirmed) {
+        let is_settled = self.persisted > 0 && !self.confirmed;
+        if self.assigned == 0 && !is_settled {
             let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as u64;
             assert!(number > above && number > (now - 60_000) * 1_000_000, "the first number is {number}");
         } else {
@@ -77,12 +79,14 @@ struct Content {
 impl Content {
     fn new(random: &mut Random) -> Content {
         let size = match random.below(20) {
-            0 => random.below(20_000),
+            0 => random.below(10_000),
             1 => 4096 - 200 + random.below(250),
             2 => 0,
             _ => random.below(300),
         };
-        let data = (0..size).map(|_| random.next() as u8).collect();
+        let mut data = vec![0; size as usize];
+        data.chunks_mut(8)
+            .for_each(|chunk| chunk.copy_from_slice(&random.next().to_le_bytes()[..chunk.len()]));
         let text = (0..1 + random.below(10)).map(|_| ['a', '"', '\\', 'ü', ','][random.below(5) as usize]);
         Content { data, text: text.collect(), form: random.below(12) }
     }
@@ -145,7 +149,7 @@ fn check_replay(store: &dyn PublishStore, model: &Model) {
 
 fn one_sequence(kind: &dyn Kind, seed: u64) {
     let mut random = Random::new(seed);
-    let dir = TempDir::new();
+    let dir = TempDir::in_memory();
     let mut store = kind.open(&dir);
     let mut model = Model::default();
     for _ in 0..1 + random.below(LENGTH) {

@@ -7,6 +7,7 @@ pub(crate) mod client;
 pub(crate) mod ha;
 mod linked;
 pub(crate) mod log_capture;
+#[cfg(feature = "file-store")]
 pub(crate) mod publish_stores;
 mod random;
 mod raw_client;

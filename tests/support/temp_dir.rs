@@ -11,11 +11,20 @@ pub(crate) struct TempDir {
 
 impl TempDir {
     pub(crate) fn new() -> TempDir {
+        TempDir::within(&std::env::temp_dir())
+    }
+
+    /// One that is not on a device if there is such a place, for tests that make very many files.
+    pub(crate) fn in_memory() -> TempDir {
+        let memory = Path::new("/dev/shm");
+        if memory.is_dir() { TempDir::within(memory) } else { TempDir::new() }
+    }
+
+    fn within(parent: &Path) -> TempDir {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         loop {
             let number = NEXT.fetch_add(1, Ordering::Relaxed);
-            let name = format!("amps-client-test-{}-{number}", std::process::id());
-            let path = std::env::temp_dir().join(name);
+            let path = parent.join(format!("amps-client-test-{}-{number}", std::process::id()));
             match std::fs::create_dir(&path) {
                 Ok(()) => return TempDir { path },
                 Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => (),

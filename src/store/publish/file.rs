@@ -4,16 +4,16 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::super::header::PAGE;
-use super::super::layout::MAX_SEGMENT;
-use super::super::mapped::LockedFile;
-use super::super::sequence::History;
-use super::super::{PublishStore, PublishStoreResizeHandler, StoreEntry, StoreReplayer};
 use super::damage::StoreDamage;
 use super::delegate_publish_store;
 use super::journal::{Journal, JournalOptions};
 use super::keeper::Keeper;
 use crate::error::{Error, ErrorKind, Result};
+use crate::store::header::PAGE;
+use crate::store::layout::MAX_SEGMENT;
+use crate::store::mapped::LockedFile;
+use crate::store::sequence::History;
+use crate::store::{PublishStore, PublishStoreResizeHandler, StoreEntry, StoreReplayer};
 
 /// A publish store in a file: what it keeps survives the process.
 ///

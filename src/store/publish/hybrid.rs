@@ -3,16 +3,16 @@
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::super::StoreEntry;
-use super::super::number::Number;
-use super::super::sequence::History;
-use super::super::{PublishStoreResizeHandler, StoreReplayer};
 use super::delegate_publish_store;
 use super::file::FilePublishStore;
 use super::journal::Journal;
 use super::keeper::{Appended, Backing, Keeper};
 use super::memory::Segments;
 use crate::error::{Error, Result};
+use crate::store::StoreEntry;
+use crate::store::number::Number;
+use crate::store::sequence::History;
+use crate::store::{PublishStoreResizeHandler, StoreReplayer};
 
 /// A publish store that keeps the newest messages in memory and moves the oldest to a file when there are too many.
 ///
@@ -164,9 +164,11 @@ impl Backing for Hybrid {
     }
 
     fn discard(&mut self, history: History) -> Result<bool> {
-        let in_file = self.journal.discard(history);
-        let in_memory = self.memory.discard(history)?;
-        Ok(in_file? || in_memory)
+        let in_file = self.journal.discard(history)?;
+        if in_file {
+            self.threshold = self.capacity;
+        }
+        Ok(self.memory.discard(history)? || in_file)
     }
 
     fn copy(&mut self, from: u64, upto: u64, limit: usize, frames: &mut Vec<u8>) -> Option<u64> {

@@ -1,19 +1,23 @@
 //! Messages in a store file.
 
-use super::super::StoreEntry;
-use super::super::layout::{self, Header, Part, RECORD_HEADER, record_size, seal};
-use super::super::number::Number;
-use super::super::scan::{content, scan};
-use super::super::sequence::History;
 use super::damage::StoreDamage;
 use super::keeper::{Appended, Backing};
+use super::memory::no_segment;
 use super::recovery::{Known, Recovered, recover};
 use super::runs::Runs;
 use super::volume::{Found, Place, Volume, refusal};
 use crate::error::{Error, ErrorKind, Result};
+use crate::store::StoreEntry;
+use crate::store::layout::{self, Header, Part, RECORD_HEADER, record_size, seal};
+use crate::store::number::Number;
+use crate::store::scan::{content, scan};
+use crate::store::sequence::History;
 
 /// A buffer that grew beyond this for a large message is given back.
 const KEPT_BUFFER: usize = 1 << 20;
+
+/// So many places with damage are logged one by one.
+const LOGGED: usize = 20;
 
 /// How a journal treats its file.
 #[derive(Debug, Clone, Copy)]
@@ -99,7 +103,10 @@ impl Journal {
             },
         );
         let history = History { assigned: recovered.assigned, ..history.unwrap_or_default() };
-        recovered.damage.iter().for_each(|damage| self.log(damage));
+        recovered.damage.iter().take(LOGGED).for_each(|damage| self.log(damage));
+        if let Some(more @ 1..) = recovered.damage.len().checked_sub(LOGGED) {
+            log::error!(target: "amps::store", "... and in {more} more places");
+        }
         self.adopt(recovered, history.persisted);
         history
     }
@@ -135,7 +142,16 @@ impl Journal {
         layout::begin(&mut self.record);
         self.record.try_reserve(frame.len() + layout::ALIGNMENT).map_err(no_memory)?;
         self.record.extend_from_slice(frame);
-        self.put(number)
+        self.put_and_tidy(number)
+    }
+
+    #[inline]
+    fn put_and_tidy(&mut self, number: u64) -> Result<Appended> {
+        let outcome = self.put(number);
+        if self.record.capacity() > KEPT_BUFFER {
+            self.record = Vec::new();
+        }
+        outcome
     }
 
     /// Writes the frame that is in `record`.
@@ -150,13 +166,15 @@ impl Journal {
             return Ok(Appended::Full(self.wanted(1)));
         }
         let at = self.at;
-        let Some(run) = self.runs.active() else { return Ok(Appended::Full(self.wanted(1))) };
+        let Some(run) = self.runs.active() else { return Err(no_segment()) };
         let jump = number != self.last + 1;
         let header = Header { sequence: number, length, part: Part::Whole, jump, epoch: self.epoch };
         let commit = seal(&mut self.record, &header, self.volume.salt());
         self.volume.write(run.place, at, &self.record, commit);
         if self.options.sync_every_write {
-            let synced = self.volume.flush(run.place, at..at + size);
+            // With the word behind it, which says that nothing follows.
+            let end = (at + size + 8).min(self.volume.segment_size());
+            let synced = self.volume.flush(run.place, at..end);
             synced.inspect_err(|_| self.volume.erase(run.place, at))?;
         }
         // A segment is smaller than 4 GiB.
@@ -230,11 +248,7 @@ impl Journal {
         };
         let first_epoch = self.next_epoch(count)?;
         let places = self.free.split_off(others);
-        let written = self.write_parts(number, &places, first_epoch);
-        if self.record.capacity() > KEPT_BUFFER {
-            self.record = Vec::new();
-        }
-        if let Err(error) = written {
+        if let Err(error) = self.write_parts(number, &places, first_epoch) {
             let Journal { volume, free, .. } = self;
             places.into_iter().rev().for_each(|place| release(volume, free, place));
             return Err(error);
@@ -270,7 +284,8 @@ impl Journal {
             let commit = seal(&mut self.part, &header, self.volume.salt());
             self.volume.write(*place, 0, &self.part, commit);
             if self.options.sync_every_write {
-                self.volume.flush(*place, 0..self.part.len())?;
+                let end = (self.part.len() + 8).min(self.volume.segment_size());
+                self.volume.flush(*place, 0..end)?;
             }
         }
         Ok(())
@@ -290,9 +305,9 @@ impl Journal {
         let (mut run, mut index) = self.runs.find(number)?;
         let mut first = true;
         loop {
-            let place = self.runs.get(run)?;
-            let start = place.start(index)? as usize;
-            let record = self.volume.bytes(place.place).get(start..)?;
+            let segment = self.runs.get(run)?;
+            let start = segment.start(index)? as usize;
+            let record = self.volume.bytes(segment.place).get(start..)?;
             let (header, sum) = layout::read(record, self.volume.salt())?;
             let expected = if first { [Part::Whole, Part::First] } else { [Part::Middle, Part::Last] };
             let fits = header.sequence == number && expected.contains(&header.part);
@@ -363,7 +378,7 @@ impl Backing for Journal {
         layout::begin(&mut self.record);
         self.record.try_reserve(entry.size + layout::ALIGNMENT).map_err(no_memory)?;
         entry.encode(number, &mut self.record)?;
-        self.put(number.value())
+        self.put_and_tidy(number.value())
     }
 
     fn grow(&mut self, bytes: u64) -> Result<()> {
@@ -453,4 +468,114 @@ fn release(volume: &mut Volume, free: &mut Vec<Place>, place: Place) {
 
 fn no_memory(error: std::collections::TryReserveError) -> Error {
     Error::new(ErrorKind::Store, "no memory for a message").with_source(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A path among the temporary files; the file goes when this is dropped.
+    struct Path(std::path::PathBuf);
+
+    impl Path {
+        fn new(name: &str) -> Path {
+            Path(std::env::temp_dir().join(format!("amps-journal-{name}-{}", std::process::id())))
+        }
+
+        fn open(&self) -> Journal {
+            let options = JournalOptions {
+                segment_size: 4096,
+                growth: 4 * 4096,
+                sync_every_write: false,
+                truncate_on_close: false,
+            };
+            Journal::open(&self.0, options).unwrap().0
+        }
+    }
+
+    impl Drop for Path {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_file(&self.0);
+        }
+    }
+
+    fn frame(journal: &mut Journal, number: u64) -> Option<Vec<u8>> {
+        let mut frame = Vec::new();
+        journal.copy(number, number, 0, &mut frame).map(|_| frame)
+    }
+
+    fn kept(journal: &mut Journal, number: u64, size: usize) -> bool {
+        frame(journal, number).is_some_and(|frame| frame == vec![number as u8; size])
+    }
+
+    fn append(journal: &mut Journal, number: u64, size: usize) {
+        assert_eq!(journal.append_frame(number, &vec![number as u8; size]).unwrap(), Appended::Kept);
+    }
+
+    #[test]
+    fn a_frame_of_any_size_comes_back() {
+        let path = Path::new("sizes");
+        let mut journal = path.open();
+        let sizes = [0, 1, 4072, 4073, 100, 2 * 4072, 2 * 4072 + 1, 3 * 4072 - 1, 7];
+        for (number, size) in (1..).zip(sizes) {
+            if let Appended::Full(bytes) = journal.append_frame(number, &vec![number as u8; size]).unwrap() {
+                journal.grow(bytes).unwrap();
+                append(&mut journal, number, size);
+            }
+        }
+        for reopened in [false, true] {
+            if reopened {
+                drop(journal);
+                journal = path.open();
+            }
+            for (number, size) in (1..).zip(sizes) {
+                assert!(kept(&mut journal, number, size), "{size} bytes");
+            }
+        }
+    }
+
+    /// PS-23: the process dies while it writes a message that needs several segments.
+    #[test]
+    fn a_message_without_its_last_part_was_never_stored() {
+        let path = Path::new("torn");
+        let mut journal = path.open();
+        append(&mut journal, 1, 100);
+        append(&mut journal, 2, 3 * 4000);
+        let last = journal.runs.active().unwrap().place;
+        journal.volume.erase(last, 0);
+        drop(journal);
+
+        let mut journal = path.open();
+        assert_eq!((journal.count(), journal.damage().len(), journal.free.len()), (1, 0, 3));
+        append(&mut journal, 2, 10);
+        append(&mut journal, 3, 2 * 4000);
+        drop(journal);
+        let mut journal = path.open();
+        assert!(kept(&mut journal, 1, 100) && kept(&mut journal, 2, 10) && kept(&mut journal, 3, 8000));
+        assert_eq!(journal.damage().len(), 0);
+    }
+
+    #[test]
+    fn parts_of_discarded_messages_are_no_damage() {
+        let path = Path::new("parts");
+        let mut journal = path.open();
+        append(&mut journal, 1, 3 * 4000);
+        journal.discard(History { assigned: 1, persisted: 1, ..History::default() }).unwrap();
+        append(&mut journal, 2, 100);
+        drop(journal);
+        let mut journal = path.open();
+        assert!(kept(&mut journal, 2, 100));
+        assert_eq!((journal.count(), journal.damage().len()), (1, 0));
+    }
+
+    #[test]
+    fn epochs_that_are_used_up_are_an_error() {
+        let path = Path::new("epochs");
+        let mut journal = path.open();
+        journal.last_epoch = u32::MAX - 1;
+        append(&mut journal, 1, 4000);
+        let error = journal.append_frame(2, &[b'x'; 4000]).unwrap_err();
+        assert!(error.to_string().contains("worn out"), "{error}");
+        assert!(kept(&mut journal, 1, 4000));
+    }
 }

@@ -10,11 +10,11 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
-use super::super::number::Number;
-use super::super::sequence::{History, Sequences};
-use super::super::{PublishStore, PublishStoreResizeHandler, StoreEntry, StoreReplayer};
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::Message;
+use crate::store::number::Number;
+use crate::store::sequence::{History, Sequences};
+use crate::store::{PublishStore, PublishStoreResizeHandler, StoreEntry, StoreReplayer};
 use crate::wire::block::HeaderReader;
 use crate::wire::{Block, MAX_FRAME};
 

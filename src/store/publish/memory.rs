@@ -1,12 +1,12 @@
 //! A publish store in memory.
 
-use super::super::number::Number;
-use super::super::sequence::History;
-use super::super::{PublishStoreResizeHandler, StoreEntry, StoreReplayer};
 use super::delegate_publish_store;
 use super::keeper::{Appended, Backing, Keeper};
 use super::runs::Runs;
 use crate::error::{Error, ErrorKind, Result};
+use crate::store::number::Number;
+use crate::store::sequence::History;
+use crate::store::{PublishStoreResizeHandler, StoreEntry, StoreReplayer};
 
 /// The memory for messages is taken in pieces of this size.
 const SEGMENT: usize = 256 << 10;
@@ -147,7 +147,7 @@ impl Backing for Segments {
         if !self.is_ready_for(number.value(), entry.size) {
             self.open_segment(number.value(), entry.size)?;
         }
-        let Some(run) = self.runs.active() else { return Ok(Appended::Full(self.capacity)) };
+        let Some(run) = self.runs.active() else { return Err(no_segment()) };
         let frames = &mut run.place.frames;
         let start = frames.len();
         entry.encode(number, frames)?;
@@ -206,6 +206,12 @@ impl Backing for Segments {
     fn highest(&self) -> Option<u64> {
         self.runs.highest()
     }
+}
+
+/// Cannot be: a segment was just opened.
+#[cold]
+pub(super) fn no_segment() -> Error {
+    Error::new(ErrorKind::Store, "the publish store has no segment to write to")
 }
 
 impl Spare {

@@ -6,10 +6,10 @@
 
 use std::ops::Range;
 
-use super::super::header::PAGE;
-use super::super::layout::{Header, Part, record_size};
-use super::super::scan::{Chain, Content, Item};
 use super::damage::StoreDamage;
+use crate::store::header::PAGE;
+use crate::store::layout::{Header, Part, record_size};
+use crate::store::scan::{Chain, Content, Item};
 
 /// What is known besides the segments.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -306,5 +306,192 @@ impl Walk {
                 self.damage.push(StoreDamage { position, length, sequences: None });
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SEGMENT: usize = 4096;
+    /// Every record and every gap of these tests is as long as this.
+    const RECORD: usize = 64;
+
+    /// A segment: its epoch, then `5` for a record, `5!` for a damaged one, `j5` for one after a jump, `F5`, `M5` and `L5` for
+    /// parts, `-` for a gap, `?` for a damaged end.
+    fn chain(text: &str) -> Chain {
+        let mut words = text.split(' ');
+        let mut chain = Chain { epoch: words.next().unwrap().parse().unwrap(), ..Chain::default() };
+        for word in words {
+            let at = chain.end;
+            let digits: String = word.chars().filter(char::is_ascii_digit).collect();
+            match word.as_bytes()[0] {
+                b'?' => {
+                    chain.damaged_end = true;
+                    continue;
+                }
+                b'-' => chain.items.push(Item::Gap(at..at + RECORD)),
+                first => {
+                    let part = match first {
+                        b'F' => Part::First,
+                        b'M' => Part::Middle,
+                        b'L' => Part::Last,
+                        _ => Part::Whole,
+                    };
+                    let sequence = digits.parse().unwrap();
+                    let (jump, epoch) = (first == b'j', chain.epoch);
+                    let header = Header { sequence, length: RECORD - 24, part, jump, epoch };
+                    chain.items.push(Item::Record { at, header, intact: !word.ends_with('!') });
+                }
+            }
+            chain.end += RECORD;
+        }
+        chain
+    }
+
+    /// What is recovered from segments, of which `.` is an empty one and `#` one that cannot be read.
+    fn recovered(persisted: Option<u64>, cut_off: u64, segments: &[&str]) -> Recovered {
+        let contents: Vec<Content> = segments
+            .iter()
+            .map(|text| match *text {
+                "." => Content::Nothing,
+                "#" => Content::Unreadable,
+                text => Content::Turn(chain(text).epoch),
+            })
+            .collect();
+        let known = Known { segment_size: SEGMENT, persisted, assigned: 0, length: 4096, cut_off };
+        recover(&contents, |segment| chain(segments[segment as usize]), known)
+    }
+
+    /// The numbers that can be found.
+    fn kept(recovered: &Recovered, persisted: u64) -> Vec<u64> {
+        let of_run = |run: &RecoveredRun| run.first..run.first + run.starts.len() as u64;
+        let mut all: Vec<u64> = recovered.runs.iter().flat_map(of_run).collect();
+        all.dedup();
+        all.retain(|number| *number > persisted && !recovered.lost.iter().any(|lost| lost.contains(number)));
+        all
+    }
+
+    fn damage(recovered: &Recovered) -> Vec<(u64, u64, Option<Range<u64>>)> {
+        let tell = |damage: &StoreDamage| (damage.position, damage.length, damage.sequences.clone());
+        recovered.damage.iter().map(tell).collect()
+    }
+
+    #[test]
+    fn segments_are_put_in_the_order_of_their_turns() {
+        let found = recovered(Some(3), 0, &["7 5 6", ".", "4 j1 2", "8 7", "6 3 4"]);
+        let order: Vec<_> = found.runs.iter().map(|run| (run.segment, run.first)).collect();
+        assert_eq!(order, [(4, 3), (0, 5), (3, 7)]);
+        assert_eq!(kept(&found, 3), [4, 5, 6, 7]);
+        assert_eq!((found.free.clone(), found.end, found.epoch), (vec![1, 2], Some((RECORD, 8)), 8));
+        assert_eq!((found.assigned, found.last), (7, 7));
+        assert!(found.damage.is_empty() && found.lost.is_empty() && found.aside.is_empty());
+    }
+
+    #[test]
+    fn the_newest_segment_is_written_on_even_if_nothing_in_it_is_kept() {
+        let found = recovered(Some(9), 0, &["1 j1 2", "2 3 4"]);
+        assert_eq!((found.runs.len(), found.end), (1, Some((2 * RECORD, 2))));
+        assert_eq!((kept(&found, 9), found.free), (vec![], vec![0]));
+    }
+
+    #[test]
+    fn damage_between_messages_names_those_that_are_lost() {
+        let found = recovered(Some(0), 0, &["1 j1 2 - 4 5! 6"]);
+        assert_eq!(kept(&found, 0), [1, 2, 4, 6]);
+        let at = |index| 4096 + (index * RECORD) as u64;
+        assert_eq!(damage(&found), [(at(2), 64, Some(3..4)), (at(4), 64, Some(5..6))]);
+        assert_eq!((found.assigned, found.end), (6, Some((6 * RECORD, 1))));
+    }
+
+    #[test]
+    fn damage_among_discarded_messages_is_nobodys_concern() {
+        for segment in ["1 j1 - 3 4", "1 - 3 4", "1 j1 2! 3 4"] {
+            let found = recovered(Some(3), 0, &[segment]);
+            assert_eq!((kept(&found, 3), damage(&found)), (vec![4], vec![]), "{segment}");
+        }
+        let found = recovered(Some(3), 0, &["1 j1 2 ?", "2 4 5"]);
+        assert_eq!((kept(&found, 3), damage(&found), found.free), (vec![4, 5], vec![], vec![0]));
+    }
+
+    #[test]
+    fn a_damaged_end_may_have_been_several_messages() {
+        let found = recovered(Some(0), 0, &["1 j1 2 ?"]);
+        assert_eq!(kept(&found, 0), [1, 2]);
+        assert_eq!(damage(&found), [(4096 + 128, (SEGMENT - 128) as u64, None)]);
+        assert_eq!((found.end, found.assigned), (None, 2 + (SEGMENT as u64 - 128) / 32 + 1));
+        let known = recovered(Some(0), 0, &["1 j1 2 3!"]);
+        assert_eq!((kept(&known, 0), known.assigned), (vec![1, 2], 3));
+        assert_eq!(damage(&known), [(4096 + 128, 64, Some(3..4))]);
+    }
+
+    #[test]
+    fn numbers_that_were_never_used_are_not_missed() {
+        let found = recovered(Some(2), 0, &["1 j1 2 3", "2 j90 91"]);
+        assert_eq!((kept(&found, 2), damage(&found)), (vec![3, 90, 91], vec![]));
+        // Damage before a jump: nobody knows what was in it.
+        let found = recovered(Some(2), 0, &["1 j1 2 3 ?", "2 j90 91"]);
+        assert_eq!(kept(&found, 2), [3, 90, 91]);
+        assert_eq!(damage(&found), [(4096 + 192, (SEGMENT - 192) as u64, None)]);
+    }
+
+    #[test]
+    fn a_segment_that_vanished_is_missed() {
+        let found = recovered(Some(0), 0, &["1 j1 2", ".", "3 5 6"]);
+        assert_eq!(kept(&found, 0), [1, 2, 5, 6]);
+        assert_eq!(damage(&found), [(4096 + 2 * SEGMENT as u64, 0, Some(3..5))]);
+    }
+
+    #[test]
+    fn unreadable_segments_are_put_aside_and_reported_together() {
+        let found = recovered(Some(0), 0, &["1 j1 2", "#", "#", ".", "#"]);
+        assert_eq!((kept(&found, 0), found.aside.clone()), (vec![1, 2], vec![1, 2, 4]));
+        let size = SEGMENT as u64;
+        let expected = [(4096 + size, 2 * size, None), (4096 + 4 * size, size, None)];
+        assert_eq!(damage(&found), expected);
+        assert_eq!((found.epoch, found.assigned), (4, 2 + 3 * size / 32 + 1));
+    }
+
+    #[test]
+    fn a_large_message_needs_all_its_parts_in_a_row() {
+        let found = recovered(Some(0), 0, &["1 j1 2", "2 F3", "3 M3", "4 L3 4"]);
+        assert_eq!((kept(&found, 0), damage(&found)), (vec![1, 2, 3, 4], vec![]));
+        for segments in [["1 j1 2", "2 F3", ".", "4 L3 4"], ["1 j1 2", ".", "3 M3", "4 L3 4"]] {
+            let found = recovered(Some(0), 0, &segments);
+            assert_eq!(kept(&found, 0), [1, 2, 4], "{segments:?}");
+            assert_eq!(damage(&found), [(4096 + 3 * SEGMENT as u64 + 64, 0, Some(3..4))]);
+        }
+    }
+
+    #[test]
+    fn a_large_message_that_was_being_written_never_was() {
+        for (segments, torn) in [(["1 j1 2", "2 F3", "3 M3"], vec![2, 1]), (["1 j1 2", "2 F3", "."], vec![1])]
+        {
+            let found = recovered(Some(0), 0, &segments);
+            assert_eq!((kept(&found, 0), damage(&found)), (vec![1, 2], vec![]));
+            assert_eq!((found.assigned, found.last, found.end), (2, 2, None));
+            assert!(found.free.ends_with(&torn), "the first part is given up last: {:?}", found.free);
+        }
+    }
+
+    #[test]
+    fn a_cut_off_file_may_have_had_more() {
+        let found = recovered(Some(0), 320, &["1 j1 2"]);
+        assert_eq!((kept(&found, 0), found.assigned), (vec![1, 2], 2 + 11));
+        assert_eq!(damage(&found), [(4096, 320, None)]);
+    }
+
+    #[test]
+    fn without_progress_everything_counts_as_kept() {
+        let found = recovered(None, 0, &["5 12 13", "3 8 9"]);
+        assert_eq!(kept(&found, 0), [8, 9, 12, 13]);
+        assert_eq!(damage(&found), [(4096, 0, Some(10..12))]);
+        assert_eq!(recovered(None, 0, &["."]).assigned, 0);
+    }
+
+    #[test]
+    fn numbers_that_run_backwards_are_put_aside() {
+        let found = recovered(Some(0), 0, &["1 j10 11", "2 5 6", "3 12"]);
+        assert_eq!((kept(&found, 0), found.aside), (vec![10, 11, 12], vec![1]));
     }
 }

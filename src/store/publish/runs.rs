@@ -23,7 +23,7 @@ pub(crate) struct Runs<P> {
     active: Option<Run<P>>,
     /// The lowest number that is not discarded.
     floor: u64,
-    /// Numbers at or above the floor that no message can be found for; in order, and mostly none.
+    /// Numbers at or above the floor that no message can be found for: in order, apart from each other, and mostly none.
     lost: Vec<Range<u64>>,
     spare: Vec<Vec<u32>>,
 }
@@ -60,21 +60,25 @@ impl<P> Runs<P> {
         None
     }
 
+    #[cfg(any(feature = "file-store", test))]
     /// The place of the active run, which ends with it, if everything in it is discarded.
     pub(crate) fn take_finished(&mut self) -> Option<P> {
         let floor = self.floor;
         self.active.take_if(|run| run.end() <= floor).map(|run| run.place)
     }
 
+    #[cfg(any(feature = "file-store", test))]
     /// Whether everything is discarded.
     pub(crate) fn is_finished(&self) -> bool {
         self.full.is_empty() && self.active.as_ref().is_none_or(|run| run.end() <= self.floor)
     }
 
+    #[cfg(any(feature = "file-store", test))]
     /// Numbers between the runs, or in one, that no message can be found for.
     pub(crate) fn lose(&mut self, numbers: Range<u64>) {
         if !numbers.is_empty() {
-            self.lost.push(numbers);
+            let at = self.lost.partition_point(|lost| lost.end <= numbers.start);
+            self.lost.insert(at, numbers);
         }
     }
 
@@ -100,7 +104,8 @@ impl<P> Runs<P> {
 
     /// The numbers around this one that no message can be found for.
     fn lost_around(&self, number: u64) -> Option<&Range<u64>> {
-        self.lost.iter().find(|lost| lost.contains(&number))
+        let at = self.lost.partition_point(|lost| lost.end <= number);
+        self.lost.get(at).filter(|lost| lost.contains(&number))
     }
 
     /// The lowest number from `from` on that is kept.
@@ -151,7 +156,7 @@ impl<P> Runs<P> {
     pub(crate) fn discard_up_to(&mut self, number: u64, freed: impl FnMut(P)) {
         self.floor = self.floor.max(number.saturating_add(1));
         let floor = self.floor;
-        self.lost.retain(|lost| lost.end > floor);
+        self.lost.drain(..self.lost.partition_point(|lost| lost.end <= floor));
         self.drop_finished(freed);
     }
 
@@ -265,8 +270,8 @@ mod tests {
         runs.begin('a', 5);
         let run = runs.active().unwrap();
         (5..9).for_each(|number| run.push(number, number as u32));
-        runs.lose(5..6);
         runs.lose(8..9);
+        runs.lose(5..6);
         assert_eq!((runs.count(), runs.lowest(), runs.highest()), (2, Some(6), Some(7)));
         runs.discard_up_to(6, |_| ());
         assert_eq!((runs.count(), runs.lowest(), runs.highest()), (1, Some(7), Some(7)));

@@ -17,11 +17,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use super::super::header::{Identity, MAX_NAME, PAGE, Progress};
-use super::super::layout::RECORD_HEADER;
-use super::super::mapped::{LockedFile, Mapped};
-use super::super::sequence::History;
 use crate::error::{Error, ErrorKind, HandlerError, Result};
+use crate::store::header::{Identity, MAX_NAME, PAGE, Progress};
+use crate::store::layout::RECORD_HEADER;
+use crate::store::mapped::{LockedFile, Mapped};
+use crate::store::sequence::History;
 
 /// An open store file.
 #[derive(Debug)]
