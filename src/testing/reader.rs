@@ -203,7 +203,10 @@ impl<'a> Reader<'a> {
                     self.feed(bytes)?;
                     fate = Fate::Drop;
                 }
-                _ => self.connection.suffer(&strike, &moment, self.hub),
+                _ => {
+                    self.connection.suffer(&strike, &moment, self.hub);
+                    continue;
+                }
             }
             faults.note(&strike);
         }

@@ -80,7 +80,10 @@ impl<'a> Writer<'a> {
             self.flush(false)?;
         }
         self.flush(true)?;
-        Err(End::Orderly)
+        match self.connection.outbox().is_closed() {
+            true => Err(End::Gone),
+            false => Err(End::Orderly),
+        }
     }
 
     /// The one place where frames leave.
@@ -170,25 +173,25 @@ impl<'a> Writer<'a> {
         let faults = &connection.terms().faults;
         match strike.what() {
             What::End(Ending::Reset) => {
-                connection.reset(hub);
                 faults.note(strike);
+                connection.reset(hub);
                 return Err(End::Gone);
             }
             What::End(_) => {
-                connection.end(hub);
                 faults.note(strike);
+                connection.end(hub);
                 return Err(End::Orderly);
             }
             What::Hamper { reading, writing } => {
                 let effect = connection.begin(strike, connection.terms().clock.time(), hub);
                 reading.iter().for_each(|reading| connection.hamper_reading(*reading, &effect));
-                let now = connection.terms().clock.time();
-                let hindrance = writing.map(|writing| Hindrance::new(writing, effect, now));
+                let clock = &connection.terms().clock;
+                let hindrance = writing.map(|writing| Hindrance::new(writing, effect, clock));
                 hindrance.into_iter().for_each(|hindrance| self.hindrances.add(hindrance));
+                faults.note(strike);
             }
             _ => connection.suffer(strike, moment, hub),
         }
-        faults.note(strike);
         self.wait_while_stopped()
     }
 

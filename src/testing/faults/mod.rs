@@ -180,6 +180,9 @@ impl Fault {
 
     /// Reads at most so many bytes, at least 1, per tick of the server's clock, until it is
     /// [released](ArmedFault::release).
+    ///
+    /// What is not used in its tick is gone. With a manual clock it is saved, so that after `n` ticks `n + 1` times as
+    /// many bytes were read, if there were as many.
     pub fn read_slowly(bytes: usize, tick: Duration) -> Fault {
         Fault::new(What::Hamper { reading: Some(Reading::Slow { bytes, tick }), writing: None })
     }
@@ -187,7 +190,8 @@ impl Fault {
     /// Writes at most so many bytes, at least 1, per tick of the server's clock, until it is
     /// [released](ArmedFault::release).
     ///
-    /// With a manual clock each tick that it is advanced by lets exactly so many bytes go, as long as there are any.
+    /// What is not used in its tick is gone. With a manual clock it is saved, so that after `n` ticks `n + 1` times as
+    /// many bytes were written, if there were as many.
     pub fn write_slowly(bytes: usize, tick: Duration) -> Fault {
         Fault::new(What::Hamper { reading: None, writing: Some(Writing::Slow { bytes, tick }) })
     }
