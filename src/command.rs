@@ -8,7 +8,7 @@ use crate::error::{Error, ErrorKind, Refused, Result};
 use crate::options::text::without_trailing_comma;
 use crate::store::{Selector, StoreEntry};
 use crate::wire::frame::push_decimal;
-use crate::wire::grammar::unsendable;
+use crate::wire::grammar::{is_plain, unsendable};
 use crate::wire::{AckType, CommandType, Field, FrameWriter};
 
 /// A command: what to do, with what, and what to be told about it.
@@ -156,7 +156,8 @@ impl Command {
         Command::of_type(CommandType::Unsubscribe).sub_id(sub_id)
     }
 
-    /// Asks to be told when everything sent before is done.
+    /// Asks to be told when everything sent before is done. Usually [`publish_flush`](crate::Client::publish_flush) is what you
+    /// want.
     pub fn flush() -> Command {
         Command::of_type(CommandType::Flush)
     }
@@ -332,9 +333,10 @@ impl Command {
         self.acks
     }
 
-    /// How long executing the command may take in all. Default: no limit.
+    /// How long executing the command may take in all, an outage that is waited out included. Default: no limit.
     ///
-    /// An answer queues behind data that is already on its way: allow for it.
+    /// An answer queues behind data that is already on its way: allow for it. A write that blocks because the server does not
+    /// read is not bounded by it.
     #[must_use]
     pub fn timeout(mut self, limit: Duration) -> Command {
         self.timeout = Some(limit);
@@ -486,7 +488,7 @@ impl Command {
         }
         frame.text(Field::SubId, self.sub_id_text().unwrap_or_default());
         if let Some(seconds) = self.expiration.map(whole_seconds).filter(|seconds| *seconds > 0) {
-            frame.text(Field::Expiration, &seconds.to_string());
+            frame.quoted_number(Field::Expiration, seconds);
         }
         frame.text(Field::QueryId, self.query_id_text().unwrap_or_default());
         for (field, value) in
@@ -525,7 +527,12 @@ impl Command {
 }
 
 /// Refuses a text with a control character that has no escape in the protocol.
+#[inline]
 pub(crate) fn check_text(what: &str, text: &str) -> Result<()> {
+    if is_plain(text.as_bytes()) { Ok(()) } else { check_each(what, text) }
+}
+
+fn check_each(what: &str, text: &str) -> Result<()> {
     match unsendable(text) {
         None => Ok(()),
         Some(character) => {

@@ -56,8 +56,9 @@
 //! ```
 //!
 //! Each connection has one receive thread, `amps-rx-` and the client's name. It alone reads, and it alone calls message
-//! handlers. A second thread is started only if publishes come in bursts. Any thread may call any method; what would wait
-//! for an answer is refused with [`Usage`](ErrorKind::Usage) on the receive thread, where the answer could never arrive.
+//! handlers. A second thread is started only when publishes come in bursts, or cannot leave at once where nothing may wait.
+//! Any thread may call any method; what would wait for an answer is refused with [`Usage`](ErrorKind::Usage) on the receive
+//! thread, where the answer could never arrive.
 //!
 //! Every call says in its documentation what it waits for and how long. In general: what asks the server something waits
 //! for its answer, within the time limit of the [command](Command::timeout); [`publish`](Client::publish) waits only while
@@ -119,22 +120,26 @@ mod wire;
 pub use auth::{Authenticator, DefaultAuthenticator};
 pub use bookmark::{Bookmark, BookmarkKind};
 pub use callbacks::{
-    ConnectionState, ConnectionStateListener, Direction, ExceptionListener, FailedWriteHandler, MessageHandler,
-    Origin, Outcome, TransportFilter, UnhandledError,
+    ConnectionState, ConnectionStateListener, Direction, ExceptionListener, FailedWriteHandler,
+    MessageHandler, Origin, Outcome, TransportFilter, UnhandledError,
 };
 pub use client::{
-    Client, ClientBuilder, ConnectionInfo, DisconnectHandler, GlobalKind, ListenerId, Logon, PublishOptions,
-    WeakClient, capture_panic_backtraces,
+    Client, ClientBuilder, ConnectionInfo, DisconnectHandler, FailedResubscribeHandler, Generation,
+    GlobalKind, ListenerId, Logon, PublishOptions, SharedHandler, SubscriptionManager, WeakClient,
+    capture_panic_backtraces,
 };
 pub use command::Command;
 pub use error::{Error, ErrorClass, ErrorKind, HandlerError, Reason, Result};
 pub use ha::{
-    DefaultServerChooser, ExponentialDelayBuilder, ExponentialDelayStrategy, FixedDelayStrategy,
-    ReconnectDelayStrategy, ServerChooser,
+    DefaultServerChooser, ExponentialDelayBuilder, ExponentialDelayStrategy, FixedDelayStrategy, HAClient,
+    HAClientBuilder, MemorySubscriptionManager, ReconnectDelayStrategy, ServerChooser,
 };
 pub use message::Message;
 pub use options::{BookmarkNotFound, Conflation, LogonOptions, Rate, SowOptions, SubscribeOptions};
-pub use store::{PublishStore, PublishStoreResizeHandler, Selector, StoreEntry, StoreReplayer};
+pub use store::{
+    BookmarkStore, BookmarkStoreResizeHandler, MemoryPublishStore, PublishStore, PublishStoreResizeHandler,
+    Receipt, Selector, StoreEntry, StoreReplayer,
+};
 pub use stream::MessageStream;
 pub use uri::{Compression, IpPreference, Scheme, TransportOptions, Uri};
 pub use version::VersionInfo;

@@ -171,7 +171,11 @@ impl Message {
     pub fn sub_id(&self) -> Option<&str> {
         match self.recipient {
             (0, 0) => self.text(Field::SubId),
-            (start, end) => self.text(Field::SubIds)?.get(start as usize..end as usize),
+            (start, end) => {
+                // Only the part is looked at: a list may be long, and each of its ids is asked for.
+                let id = self.bytes(Field::SubIds)?.get(start as usize..end as usize)?;
+                std::str::from_utf8(id).ok()
+            }
         }
     }
 
@@ -279,6 +283,22 @@ impl Message {
     /// An independent copy that holds its own bytes and nothing else.
     ///
     /// A plain clone keeps the whole receive buffer alive, which may be a hundred times the size of the message.
+    ///
+    /// ```
+    /// # use amps_client::{testing::Server, Client, Message};
+    /// # fn main() -> amps_client::Result<()> {
+    /// # let server = Server::quick()?;
+    /// # let client = Client::builder("keeps").build()?;
+    /// # client.connect(&server.uri("json"))?;
+    /// # client.logon()?;
+    /// let (sender, last) = std::sync::mpsc::channel();
+    /// client.subscribe_async("orders", "", move |order: &Message| sender.send(order.detach()))?;
+    /// client.publish("orders", "one")?;
+    /// let kept: Message = last.recv().unwrap(); // a few bytes, for as long as you like
+    /// assert_eq!((kept.topic(), kept.data()), (Some("orders"), &b"one"[..]));
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn detach(&self) -> Message {
         let (block, entry) = self.block.detach(self.entry);

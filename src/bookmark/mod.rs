@@ -186,8 +186,18 @@ impl Bookmark {
     }
 
     /// The range that goes on where something has been seen already: from `start`, excluded, to the old end. If this is
-    /// no range, or `start` is EPOCH (nothing has been seen) or cannot start a range, the bookmark stays as it is.
-    pub(crate) fn resumed_after(&self, start: &Bookmark) -> Bookmark {
+    /// no range, or `start` is EPOCH (nothing has been seen) or cannot start a range, the bookmark stays as it is. For a
+    /// bookmark store.
+    ///
+    /// ```
+    /// use amps_client::Bookmark;
+    ///
+    /// let range: Bookmark = "[1|1|:1|9|]".parse()?;
+    /// assert_eq!(range.resumed_after(&Bookmark::at(1, 4)).as_str(), "(1|4|:1|9|]");
+    /// # Ok::<(), amps_client::Error>(())
+    /// ```
+    #[must_use]
+    pub fn resumed_after(&self, start: &Bookmark) -> Bookmark {
         self.with_start(start).unwrap_or_else(|| self.clone())
     }
 

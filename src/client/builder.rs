@@ -23,6 +23,25 @@ use crate::wire::MAX_FRAME;
 /// # Ok(())
 /// # }
 /// ```
+///
+/// Stores and the subscription manager belong here. A client has no setter for them, so they cannot change under a
+/// connection; neither of these compiles:
+///
+/// ```compile_fail
+/// # fn change(client: amps_client::Client, other: ()) {
+/// client.set_publish_store(other);
+/// # }
+/// ```
+/// ```compile_fail
+/// # fn change(client: amps_client::Client, other: ()) {
+/// client.set_bookmark_store(other);
+/// # }
+/// ```
+/// ```compile_fail
+/// # fn change(client: amps_client::Client, other: ()) {
+/// client.set_subscription_manager(other);
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 #[must_use = "nothing happens before `build`"]
 pub struct ClientBuilder {
@@ -97,7 +116,8 @@ impl ClientBuilder {
     }
 
     /// How many bytes of frames published on the receive thread, where nothing may wait, are queued for the writer before
-    /// `publish` fails there. Default: 64 MiB.
+    /// `publish` fails there with `Connection`, "outbox full". Default: 64 MiB. While the connection is up, less than 1 MiB
+    /// counts as 1 MiB.
     pub fn outbox_limit(mut self, bytes: usize) -> ClientBuilder {
         self.config.outbox_limit = bytes;
         self

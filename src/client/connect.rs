@@ -17,10 +17,25 @@ use crate::uri::Uri;
 
 /// Connects, unless the client is connected, is being closed, or is in somebody else's hands.
 pub(crate) fn connect(core: &Arc<Core>, uri: &str) -> Result<()> {
+    if core.config.driven {
+        let text = "an HAClient connects by itself: call `connect_and_logon` instead of `connect`";
+        return Err(Error::new(ErrorKind::Usage, text));
+    }
     core.refuse_to_hang("connect")?;
+    connect_through(core, uri, transport::connect)
+}
+
+/// Connects over a transport that `open` makes.
+pub(crate) fn connect_through(
+    core: &Arc<Core>,
+    uri: &str,
+    open: impl FnOnce(&Uri) -> Result<Arc<dyn Transport>>,
+) -> Result<()> {
     let uri = Uri::parse(uri)?;
     let _claim = Claim::take(core, &uri)?;
-    let transport = transport::connect(&uri)?;
+    // A handler that has closed the client itself may still run, and no other may run beside it (T-8).
+    core.wait_for_threads(None);
+    let transport = open(&uri)?;
     let me = ThreadKey::current();
     let Some(version) = install(core, &transport, me) else {
         transport.shutdown();
@@ -36,6 +51,7 @@ pub(crate) fn connect(core: &Arc<Core>, uri: &str) -> Result<()> {
     if core.link.open(me) {
         return Ok(());
     }
+    core.link.down(me);
     Err(Error::new(ErrorKind::Disconnected, "the connection was lost at once").with_uri(&uri.to_string()))
 }
 
@@ -62,6 +78,7 @@ impl<'a> Claim<'a> {
             return Err(Error::new(ErrorKind::RetryOperation, "reconnect in progress"));
         }
         session.connecting = true;
+        session.user = uri.user().unwrap_or_default().to_owned();
         session.uri = Some(uri.clone());
         Ok(Claim { core })
     }
@@ -73,7 +90,7 @@ impl Drop for Claim<'_> {
     }
 }
 
-fn closed() -> Error {
+pub(crate) fn closed() -> Error {
     Error::new(ErrorKind::Disconnected, "the client was closed")
 }
 

@@ -33,6 +33,11 @@ pub(crate) fn is_any_receive_thread(client: u64) -> bool {
     RECEIVING.get() == client
 }
 
+/// True where some waits cannot end: on the receive threads of all clients, and inside their state listeners.
+pub(crate) fn some_waits_hang() -> bool {
+    RECEIVING.get() != 0 || LISTENING.get() != 0
+}
+
 impl ThreadKey {
     /// The key of the calling thread.
     #[inline]

@@ -42,6 +42,8 @@ struct Placement<'a> {
     entered: Vec<String>,
     /// Who remembers the subscription.
     manager: Option<&'a dyn SubscriptionManager>,
+    /// Its route outlives the connection.
+    lasting: bool,
     /// The number that the publish store gave it.
     sequence: u64,
 }
@@ -55,6 +57,8 @@ pub(crate) struct Wanted {
     counters: bool,
     /// A subscription is to be placed again after a reconnect, if somebody remembers subscriptions.
     managed: bool,
+    /// It is placed by whoever remembers it.
+    remembered: bool,
 }
 
 impl Wanted {
@@ -109,15 +113,27 @@ pub(crate) fn place(core: &Core, command: Command, sink: Option<Sink>, wanted: W
     check_replace(&command)?;
     let deadline = command.timeout_value().and_then(|limit| Instant::now().checked_add(limit));
     let awaited = if waits { awaited } else { AckType::NONE };
-    let manager = core.config.subscription_manager.as_deref().filter(|_| wanted.managed && command.is_subscribe());
-    let mut placement =
-        Placement { core, command, acks, awaited, deadline, entered: Vec::new(), manager, sequence: 0 };
+    let manager =
+        core.config.subscription_manager.as_deref().filter(|_| wanted.managed && command.is_subscribe());
+    let lasting = manager.is_some() || wanted.remembered;
+    let mut placement = Placement {
+        core,
+        command,
+        acks,
+        awaited,
+        deadline,
+        entered: Vec::new(),
+        manager,
+        lasting,
+        sequence: 0,
+    };
     // The waiter first: its command counts as not sent yet, which keeps the routes through a loss.
     let reply = placement.register(sink.is_some())?;
-    if let Some(sink) = &sink {
-        placement.enter_routes(sink, library);
+    let entered = sink.as_ref().map_or(Ok(()), |sink| placement.enter_routes(sink, library));
+    if entered.is_err() && waits {
+        core.acks.lock().cancel(&id_of(&placement.command));
     }
-    match placement.carry_out(reply, sink) {
+    match entered.and_then(|()| placement.carry_out(reply, sink)) {
         Ok(reply) => Ok(Placed { command: placement.command, reply, sequence: placement.sequence }),
         Err(error) => {
             placement.undo(&error);
@@ -128,9 +144,15 @@ pub(crate) fn place(core: &Core, command: Command, sink: Option<Sink>, wanted: W
 
 /// Places a stored subscription over a new connection, for whoever remembers it: under a new command id, with the
 /// subscription and query ids it has.
-pub(crate) fn place_again(core: &Core, sink: Option<Sink>, mut command: Command, acks: AckType) -> Result<()> {
+pub(crate) fn place_again(
+    core: &Core,
+    sink: Option<Sink>,
+    mut command: Command,
+    acks: AckType,
+) -> Result<()> {
     command.renew_id();
-    place(core, command.ack_type(acks), sink.clone(), Wanted::default())?;
+    let wanted = Wanted { remembered: true, ..Wanted::default() };
+    place(core, command.ack_type(acks), sink.clone(), wanted)?;
     if let Some(Sink::Stream(queue)) = sink {
         queue.reconnected();
     }
@@ -170,7 +192,7 @@ impl Placement<'_> {
             let id = id_of(&self.command);
             let free = !waits || self.core.acks.lock().register(&id, self.awaited, Arc::clone(&reply));
             if !self.command.has_generated_id() {
-                return if free { Ok(waits.then_some(reply)) } else { Err(id_in_use(&id)) };
+                return if free { Ok(waits.then_some(reply)) } else { Err(id_in_use("command", &id)) };
             }
             if free && !self.core.routes.contains(&id) {
                 return Ok(waits.then_some(reply));
@@ -183,7 +205,7 @@ impl Placement<'_> {
     }
 
     /// Registers where results go, before anything is sent (M-1).
-    fn enter_routes(&mut self, sink: &Sink, library: AckType) {
+    fn enter_routes(&mut self, sink: &Sink, library: AckType) -> Result<()> {
         let command = &self.command;
         let kind = match command.command_type() {
             kind if kind.is_subscribe() => RouteKind::Subscription,
@@ -204,12 +226,28 @@ impl Placement<'_> {
         let wants_acks = !user.without(AckType::PERSISTED).is_empty() || kind == RouteKind::Command;
         ids.extend(command.command_id_text().filter(|_| wants_acks));
         for id in ids {
-            let (sink, command) = (sink.clone(), id_of(command));
-            let route = Route { sink, kind, command, acks: user, library, ends_with };
-            if !self.entered.iter().any(|entered| entered == id) && self.core.routes.insert(id, route) {
-                self.entered.push(id.to_owned());
+            let route = Route {
+                sink: sink.clone(),
+                kind,
+                lasting: self.lasting,
+                command: id_of(command),
+                query: command.query_id_text().unwrap_or_default().to_owned(),
+                acks: user,
+                library,
+                ends_with,
+                is_done: false,
+            };
+            if self.entered.iter().any(|entered| entered == id) {
+                continue;
+            }
+            match self.core.routes.insert(id, route) {
+                Ok(()) => self.entered.push(id.to_owned()),
+                // A query under the id of a live subscription brings its result there (M-3).
+                Err(RouteKind::Query) => return Err(id_in_use("query", id)),
+                Err(_) => {}
             }
         }
+        Ok(())
     }
 
     /// Sends the command, by way of the publish store or the subscription manager if it concerns them.
@@ -227,7 +265,8 @@ impl Placement<'_> {
             return self.send_unanswered().map(|()| None);
         };
         let id = id_of(&self.command);
-        let mut frame = Frame { core: self.core, command: &self.command, acks: self.acks, id: &id, recoveries };
+        let mut frame =
+            Frame { core: self.core, command: &self.command, acks: self.acks, id: &id, recoveries };
         let sent = reviving(self.core, || self.core.link.send(&self.core.sender(self.deadline), &mut frame));
         if let Err(refusal) = sent {
             self.core.acks.lock().cancel(&id);
@@ -249,7 +288,11 @@ impl Placement<'_> {
     }
 
     /// Keeps the command, then sends it. If it cannot be sent now the next logon does, and the answer comes then.
-    fn send_stored(&mut self, store: &dyn PublishStore, reply: Option<Arc<Reply>>) -> Result<Option<Message>> {
+    fn send_stored(
+        &mut self,
+        store: &dyn PublishStore,
+        reply: Option<Arc<Reply>>,
+    ) -> Result<Option<Message>> {
         let id = id_of(&self.command);
         let entry = self.command.entry(self.acks)?;
         let kept = publishing::keep(self.core, store, &entry);
@@ -279,7 +322,9 @@ impl Placement<'_> {
         let entered = manager.subscribe(&SharedHandler(sink), &self.command, user);
         loop {
             match self.send(reply.clone(), Some(recoveries)) {
-                Err(error) if error.kind() == ErrorKind::RetryOperation && self.core.recoveries() != recoveries => {
+                Err(error)
+                    if error.kind() == ErrorKind::RetryOperation && self.core.recoveries() != recoveries =>
+                {
                     if manager.generation() > entered {
                         return Ok(None);
                     }
@@ -330,8 +375,9 @@ impl Placement<'_> {
 
     /// Leaves nothing behind. What timed out may still be accepted by the server, so it is taken back (M-22).
     fn undo(&self, error: &Error) {
+        let command = id_of(&self.command);
         for id in &self.entered {
-            drop(self.core.routes.remove(id));
+            drop(self.core.routes.remove_own(id, &command));
         }
         if let (Some(manager), Some(id)) = (self.manager, self.command.sub_id_text()) {
             manager.unsubscribe(id);
@@ -373,9 +419,8 @@ fn id_of(command: &Command) -> String {
     command.command_id_text().unwrap_or_default().to_owned()
 }
 
-fn id_in_use(id: &str) -> Error {
-    let text = format!("the command id `{id}` is in use by a command that waits for its answer");
-    Error::new(ErrorKind::Usage, text).with_command_id(id)
+fn id_in_use(what: &str, id: &str) -> Error {
+    Error::new(ErrorKind::Usage, format!("the {what} id `{id}` is in use by a command that is under way"))
 }
 
 /// What a query's route waits for besides its `group_end`.

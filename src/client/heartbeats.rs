@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::core::Core;
 use super::heartbeat::HeartbeatSetting;
+use super::link::{Refusal, Sender};
 use super::session::Phase;
 use crate::callbacks::{ConnectionState, Origin};
 use crate::command::{Command, whole_seconds};
@@ -19,19 +20,16 @@ pub(crate) fn set(core: &Core, interval: Duration, timeout: Duration) -> Result<
         let text = format!("a heartbeat timeout of {timeout:?} is shorter than the interval of {interval:?}");
         return Err(Error::new(ErrorKind::Usage, text));
     }
-    {
-        let mut current = core.settings.heartbeat.lock();
-        if *current == setting {
-            return Ok(());
-        }
-        *current = setting;
+    let before = std::mem::replace(&mut *core.settings.heartbeat.lock(), setting);
+    if before == setting {
+        return Ok(());
     }
     core.settings.heartbeat_changes.fetch_add(1, Ordering::AcqRel);
     if core.session.lock().phase == Phase::LoggedOn {
         match setting.is_on() {
             true => start(core, core.link.version()),
-            // A server that is not told goes on waiting for beats, and ends the connection.
-            false => drop(tell(core, setting)),
+            // A server that is not told would end a connection on which no beats come.
+            false => report(core, tell(core, 0)),
         }
     }
     Ok(())
@@ -44,24 +42,26 @@ pub(crate) fn start(core: &Core, version: u64) {
     if !setting.is_on() {
         return;
     }
-    if tell(core, setting) {
+    let told = tell(core, setting.interval.as_secs());
+    if told.is_ok() {
         // The timers of the receive thread start with the command.
         core.settings.heartbeat_changes.fetch_add(1, Ordering::AcqRel);
         core.announce_if_connected(version, ConnectionState::HeartbeatInitiated);
     }
+    report(core, told);
 }
 
-/// Sends the command; an interval of zero ends the beats. False if it could not be sent, which is reported.
-fn tell(core: &Core, setting: HeartbeatSetting) -> bool {
-    let command = Command::heartbeat(format!("start,{}", setting.interval.as_secs()));
-    let sender = || super::link::Sender { patient: false, ..core.sender(None) };
-    let sent = core.link.publish(sender, |buffer| command.encode(AckType::NONE, buffer));
-    match sent {
-        Ok(()) => core.link.flush(),
-        Err(refusal) => {
-            core.report(core.refusal(refusal, "heartbeat"), Origin::Heartbeat);
-            return false;
-        }
+/// Tells the server to beat every so many seconds, 0 for never.
+fn tell(core: &Core, interval: u64) -> Result<(), Refusal> {
+    let command = Command::heartbeat(format!("start,{interval}"));
+    let sender = || Sender { patient: false, ..core.sender(None) };
+    core.link.publish(sender, |buffer| command.encode(AckType::NONE, buffer))?;
+    core.link.flush();
+    Ok(())
+}
+
+fn report(core: &Core, told: Result<(), Refusal>) {
+    if let Err(refusal) = told {
+        core.report(core.refusal(refusal, "heartbeat"), Origin::Heartbeat);
     }
-    true
 }

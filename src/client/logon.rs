@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::core::Core;
-use super::{Client, publishing};
 use super::link::Outgoing;
 use super::registry::contain;
 use super::reply::Reply;
 use super::session::{LogonFrame, Phase, ServerInfo};
+use super::{Client, publishing};
 use crate::auth::{Authenticator, DefaultAuthenticator};
 use crate::callbacks::{ConnectionState, Origin};
 use crate::command::next_id;
@@ -53,6 +53,11 @@ impl Logon {
     #[must_use]
     pub fn authenticator(mut self, authenticator: impl Authenticator + 'static) -> Logon {
         self.authenticator = Arc::new(authenticator);
+        self
+    }
+
+    pub(crate) fn shared_authenticator(mut self, authenticator: Arc<dyn Authenticator>) -> Logon {
+        self.authenticator = authenticator;
         self
     }
 

@@ -15,6 +15,7 @@ mod connect;
 mod context;
 mod core;
 mod dispatch;
+pub(crate) mod driver;
 mod execute;
 mod flushing;
 mod heartbeat;
@@ -45,11 +46,13 @@ use std::time::Duration;
 
 pub use builder::ClientBuilder;
 pub(crate) use builder::Config;
+pub(crate) use context::some_waits_hang;
 pub(crate) use core::Core;
 pub use logon::Logon;
 pub use panics::capture_panic_backtraces;
 pub use recovery::DisconnectHandler;
 pub use registry::ListenerId;
+pub(crate) use registry::contain;
 pub use settings::GlobalKind;
 pub use subscription_manager::{FailedResubscribeHandler, Generation, SharedHandler, SubscriptionManager};
 pub use verbs::PublishOptions;
@@ -106,6 +109,7 @@ pub(crate) struct ClientHandle {
 impl Drop for ClientHandle {
     fn drop(&mut self) {
         self.core.close(Some(DROP_LIMIT));
+        self.core.registry.silence();
     }
 }
 
@@ -133,7 +137,7 @@ impl Client {
     /// [`logon`](Client::logon) next.
     ///
     /// Blocks for the name lookup and for establishing the connection: `tcp_connecttimeout` of the connection string, or as
-    /// long as the system tries. Not to be called on the receive thread or inside a state listener.
+    /// long as the system tries; and for a handler that has closed the client itself and still runs. Not to be called on the receive thread or inside a state listener.
     ///
     /// # Errors
     ///
@@ -163,7 +167,8 @@ impl Client {
 
     /// Introduces the client to the server, with the credentials of the connection string, no options and no time limit.
     ///
-    /// Blocks until the server answers or the connection is lost. Other threads' commands wait meanwhile.
+    /// Blocks until the server answers or the connection is lost. Other threads' commands wait meanwhile. Not to be called on
+    /// the receive thread or inside a state listener.
     ///
     /// # Errors
     ///
@@ -174,8 +179,26 @@ impl Client {
 
     /// Introduces the client to the server. State: `LoggedOn`, then `HeartbeatInitiated` if heartbeats are set.
     ///
-    /// One time limit covers everything: waiting for another logon, the authenticator, and each round that the server asks
-    /// for. Any failure closes the connection and is also given to the exception listener.
+    /// Blocks as [`logon`](Client::logon) does. One time limit covers everything: waiting for another logon, the
+    /// authenticator, and each round that the server asks for. A logon that fails closes the connection. Every failure but
+    /// `Usage` is also given to the exception listener.
+    ///
+    /// ```
+    /// use amps_client::testing::{Server, UserTable};
+    /// use amps_client::{Client, Logon};
+    /// use std::time::Duration;
+    ///
+    /// # fn main() -> amps_client::Result<()> {
+    /// let server = Server::builder().auth(UserTable::new().user("alice", "s3cret")).start()?;
+    /// let client = Client::builder("desk").build()?;
+    /// client.connect(&server.uri("json").replace("tcp://", "tcp://alice:s3cret@"))?;
+    /// client.logon_with(&Logon::new().timeout(Duration::from_secs(10)))?;
+    /// assert_eq!(client.connection_info().get("client.username"), Some("alice"));
+    /// assert!(client.uri().is_some_and(|uri| !uri.contains("s3cret")));
+    /// assert!(client.server_version() >= "5.3");
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
@@ -183,9 +206,13 @@ impl Client {
     ///   [`NameInUse`](crate::ErrorKind::NameInUse), [`DuplicateLogon`](crate::ErrorKind::DuplicateLogon), or another kind for
     ///   the server's reason.
     /// * The kind of the authenticator's own error, which is the source.
-    /// * [`TimedOut`](crate::ErrorKind::TimedOut), [`Disconnected`](crate::ErrorKind::Disconnected).
+    /// * [`TimedOut`](crate::ErrorKind::TimedOut): there was a time limit, and it is over.
+    /// * [`Disconnected`](crate::ErrorKind::Disconnected): not connected, or lost meanwhile.
+    /// * [`RetryOperation`](crate::ErrorKind::RetryOperation): another thread logs on, and the client
+    ///   [does not wait](Client::set_retry_on_disconnect) for its end.
     /// * [`Usage`](crate::ErrorKind::Usage): called where nothing may wait.
     pub fn logon_with(&self, logon: &Logon) -> Result<()> {
+        driver::refuse_if_driven(self.core())?;
         logon::logon(self.core(), logon, &|| Ok(())).map(drop)
     }
 
@@ -193,9 +220,9 @@ impl Client {
     /// [`Disconnected`](crate::ErrorKind::Disconnected), ends streams, and waits for a handler that is running. States:
     /// `Disconnected` if it was connected, and `Shutdown`.
     ///
-    /// When it returns, no handler or listener of this client runs any more. Inside one it does not wait for it, and no
-    /// further message is delivered. It may be called in every state, from any thread, and more than once; the disconnect
-    /// handler is not called. The client can connect again.
+    /// When it returns, no handler or listener of this client runs any more. Inside one it waits for nothing, and no further
+    /// message is delivered. It may be called in every state, from any thread, and more than once; the disconnect handler is
+    /// not called. Handlers of subscriptions and queries are forgotten, settings are kept, and the client can connect again.
     ///
     /// It does not wait for the server: use [`publish_flush`](Client::publish_flush) first if every publish must have
     /// arrived.
@@ -203,7 +230,8 @@ impl Client {
         self.core().close(None);
     }
 
-    /// A handle that does not keep the client alive, for use in its own callbacks.
+    /// A handle that does not keep the client alive, for use in its own callbacks. Never blocks, and neither does any of the
+    /// questions below; they may be asked on any thread.
     pub fn downgrade(&self) -> WeakClient {
         WeakClient { handle: Arc::downgrade(&self.handle) }
     }
@@ -218,7 +246,7 @@ impl Client {
         self.core().is_connected()
     }
 
-    /// The connection string of the last attempt to connect, its password hidden.
+    /// The connection string of the last attempt to connect, its password hidden; `None` before the first.
     pub fn uri(&self) -> Option<String> {
         self.core().session.lock().uri.as_ref().map(ToString::to_string)
     }
@@ -226,12 +254,11 @@ impl Client {
     /// What is known of the connection, without passwords: `client.name`, `client.uri`, `client.username`.
     pub fn connection_info(&self) -> ConnectionInfo {
         let session = self.core().session.lock();
-        let uri = session.uri.as_ref();
-        let user = uri.and_then(|uri| uri.user()).unwrap_or(&session.user);
+        let uri = session.uri.as_ref().map(ToString::to_string);
         let entries = [
             ("client.name", self.core().config.name.clone()),
-            ("client.uri", uri.map(ToString::to_string).unwrap_or_default()),
-            ("client.username", user.to_owned()),
+            ("client.uri", uri.unwrap_or_default()),
+            ("client.username", session.user.clone()),
         ];
         drop(session);
         let unpersisted = self.publish_store().map(|store| store.unpersisted_count().to_string());
@@ -303,7 +330,7 @@ pub struct WeakClient {
 }
 
 impl WeakClient {
-    /// The client, if the application still has a handle on it.
+    /// The client, if the application still has a handle on it. The handle returned keeps the client alive: let it go soon.
     pub fn upgrade(&self) -> Option<Client> {
         self.handle.upgrade().map(Client::from)
     }
@@ -326,6 +353,12 @@ pub struct ConnectionInfo {
 }
 
 impl ConnectionInfo {
+    /// The same with another entry, or another value of one.
+    pub(crate) fn with(mut self, name: &str, value: String) -> ConnectionInfo {
+        self.entries.insert(name.to_owned(), value);
+        self
+    }
+
     /// The value of an entry.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.entries.get(name).map(String::as_str)
@@ -335,4 +368,10 @@ impl ConnectionInfo {
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.entries.iter().map(|(name, value)| (name.as_str(), value.as_str()))
     }
+}
+
+/// A handler that does nothing, for tests of those who only keep one.
+#[cfg(test)]
+pub(crate) fn handler_for_tests() -> SharedHandler {
+    SharedHandler(sinks::Sink::Handler(registry::cell(|_: &crate::message::Message| {})))
 }

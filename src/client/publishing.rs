@@ -6,12 +6,12 @@ use super::core::Core;
 use super::link::{Refusal, StoredFrames};
 use super::recovery::reviving;
 use super::registry::{Registry, contain};
-use crate::callbacks::{Origin, UnhandledError};
 use super::verbs::PublishOptions;
+use crate::callbacks::{Origin, UnhandledError};
 use crate::command::{check_text, too_large, whole_seconds};
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::Message;
-use crate::store::{PublishStore, Selector, StoreEntry};
+use crate::store::{Number, PublishStore, Selector, StoreEntry};
 use crate::wire::{CommandType, Field, FrameWriter};
 
 /// Keeps a message and sends it, or leaves it to the next logon. Returns its number.
@@ -59,7 +59,7 @@ pub(crate) fn publish_with(
         frame.text(Field::Topic, topic);
         match whole_seconds(options.expiration) {
             0 => {}
-            seconds => drop(frame.text(Field::Expiration, &seconds.to_string())),
+            seconds => drop(frame.quoted_number(Field::Expiration, seconds)),
         }
         frame.text(Field::CorrelationId, &options.correlation_id).text(Field::SowKey, &options.sow_key);
         frame.finish(data).map_err(too_large)
@@ -82,7 +82,7 @@ pub(crate) fn send(
     entry: &StoreEntry<'_>,
     queued: impl Fn(u64),
 ) -> Result<(), Refusal> {
-    let encode = |buffer: &mut Vec<u8>| entry.encode(sequence, buffer);
+    let encode = |number: &Number, buffer: &mut Vec<u8>| entry.encode_under(number, buffer);
     reviving(core, || core.link.publish_stored(|| core.sender(None), sequence, encode, &queued))
 }
 
@@ -119,7 +119,9 @@ pub(crate) fn replay(core: &Core, store: &dyn PublishStore, last_sequence: u64) 
             return Ok(());
         }
         let encode = |buffer: &mut Vec<u8>| entry.encode(sequence, buffer);
-        core.link.replay(&core.sender(None), sequence, encode).map_err(|refusal| core.refusal(refusal, "replay"))
+        core.link
+            .replay(&core.sender(None), sequence, encode)
+            .map_err(|refusal| core.refusal(refusal, "replay"))
     });
     core.link.flush();
     outcome.map_err(store_failed)

@@ -10,13 +10,14 @@
 use std::sync::Arc;
 
 use super::context::{ListenerScope, RevivalScope, ThreadKey, is_any_receive_thread};
-use super::core::Core;
+use super::core::{Core, lost_while_waiting};
 use super::link::{Loss, Refusal};
 use super::registry::{Failure, contain};
 use super::session::{Repaired, Revival};
 use super::{Client, ClientHandle};
 use crate::callbacks::{ConnectionState, Origin, Outcome};
 use crate::error::{Error, ErrorKind, HandlerError};
+use crate::stream::End;
 
 /// Repairs a lost connection.
 ///
@@ -42,7 +43,7 @@ use crate::error::{Error, ErrorKind, HandlerError};
 ///     eprintln!("lost: {cause}");
 ///     client.connect("tcp://standby:9007/amps/json")?;
 ///     client.logon()
-/// });
+/// })?;
 /// # Ok(())
 /// # }
 /// ```
@@ -69,9 +70,8 @@ pub(crate) fn handle_loss(core: &Core, version: u64, cause: &Error) {
         Loss::InOtherHands => {
             // A thread is logging on or repairing over this connection: it will find out, and decide.
             let released = core.release_waiters(version, cause);
-            if core.session.lock().disconnect() {
-                core.announce(ConnectionState::Disconnected);
-            }
+            core.session.lock().lose(cause);
+            core.announce(ConnectionState::Disconnected);
             core.end_routes(cause, &released);
         }
         Loss::Taken => {
@@ -80,10 +80,29 @@ pub(crate) fn handle_loss(core: &Core, version: u64, cause: &Error) {
             let released = core.release_waiters(version, cause);
             core.announce(ConnectionState::Disconnected);
             core.end_routes(cause, &released);
-            let outcome = call_handler(core, cause);
-            finish(core, me, cause, outcome);
+            repair(core, me, cause.clone());
         }
     }
+}
+
+/// Has the handler repair what was lost, and what is lost again before anybody could use it. True if there is a
+/// connection in the end.
+fn repair(core: &Core, me: ThreadKey, mut cause: Error) -> bool {
+    loop {
+        let outcome = call_handler(core, &cause);
+        match finish(core, me, &cause, outcome) {
+            Finish::Connected => return true,
+            Finish::Failed => return false,
+            Finish::LostAgain(again) => cause = again,
+        }
+    }
+}
+
+enum Finish {
+    Connected,
+    Failed,
+    /// The new connection was lost as well: that is another loss, with a repair of its own.
+    LostAgain(Error),
 }
 
 fn call_handler(core: &Core, cause: &Error) -> Result<(), Failure> {
@@ -98,28 +117,37 @@ fn call_handler(core: &Core, cause: &Error) -> Result<(), Failure> {
     }
 }
 
-/// The handler has returned: the gate opens, or nobody has any hope (D-8). True if the client is connected.
-fn finish(core: &Core, me: ThreadKey, cause: &Error, outcome: Result<(), Failure>) -> bool {
+/// The handler has returned: the gate opens, or nobody has any hope (D-8).
+fn finish(core: &Core, me: ThreadKey, cause: &Error, outcome: Result<(), Failure>) -> Finish {
     let end = core.session.lock().end_repair(me);
-    // The new connection may be gone again.
     let repaired = end == Repaired::Connected && core.link.open(me);
+    if end == Repaired::Connected
+        && !repaired
+        && let Some(again) = core.session.lock().repair_again(me)
+    {
+        return Finish::LostAgain(again);
+    }
     if !repaired {
         core.link.down(me);
     }
-    if let Err(failure) = outcome {
-        if end != Repaired::Cancelled || !failure.is_disconnect() {
-            let failure = failure.about("the disconnect handler failed");
-            core.registry.report(failure.unhandled(Origin::DisconnectHandler));
-        }
+    if let Err(failure) = outcome
+        && (end != Repaired::Cancelled || !failure.is_disconnect())
+    {
+        let failure = failure.about("the disconnect handler failed");
+        core.registry.report(failure.unhandled(Origin::DisconnectHandler));
     }
-    if repaired || end == Repaired::Cancelled {
-        return repaired;
+    if repaired {
+        return Finish::Connected;
+    }
+    if end == Repaired::Cancelled {
+        return Finish::Failed;
     }
     core.session.lock().give_up(cause);
+    core.end_everything(&End::Failed(lost_while_waiting(cause)));
     core.announce(ConnectionState::Shutdown);
     let error = Error::new(ErrorKind::Disconnected, "reconnect failed").with_source(cause.clone());
     core.report(error, Origin::Connection);
-    false
+    Finish::Failed
 }
 
 /// Sends something. If there is no connection because a repair has failed, the handler first tries again (D-11).
@@ -155,10 +183,7 @@ fn revive(core: &Core) -> bool {
             core.report(error, Origin::Connection);
             true
         }
-        Revival::Mine(cause) => {
-            let outcome = call_handler(core, &cause);
-            finish(core, me, &cause, outcome)
-        }
+        Revival::Mine(cause) => repair(core, me, cause),
     }
 }
 

@@ -40,14 +40,18 @@ pub(crate) struct Session {
     /// The connection string of the last attempt.
     pub(crate) uri: Option<Uri>,
     pub(crate) server: ServerInfo,
-    /// The user of the current logon.
+    /// The user of the connection string, or the one that the server has made of it at logon.
     pub(crate) user: String,
     /// A `close` is under way: whatever tries to connect gives up.
     pub(crate) closing: bool,
+    /// The application has closed the client and not connected it again.
+    pub(crate) closed: bool,
     /// A thread is connecting.
     pub(crate) connecting: bool,
     /// The repair of a lost connection that is under way.
     repair: Option<Repair>,
+    /// Why the last connection was lost, if it was lost in the hands of a thread that worked on it.
+    lost: Option<Error>,
     /// Why the connection was lost that could not be repaired. A later command may have the handler try again.
     broken: Option<Error>,
     /// The last state that was announced.
@@ -68,6 +72,16 @@ pub(crate) enum Repaired {
     Connected,
     Failed,
     Cancelled,
+}
+
+/// Whether a thread may see to a first connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Outage {
+    Mine,
+    InOtherHands,
+    /// There is a connection.
+    Over,
+    Closing,
 }
 
 /// Whether a thread that finds no connection may have it repaired once more.
@@ -98,6 +112,41 @@ impl Session {
     pub(crate) fn connect(&mut self) {
         self.phase = Phase::Connected;
         self.broken = None;
+        self.closed = false;
+        self.lost = None;
+    }
+
+    /// The connection was lost while this or another thread was at work on it.
+    pub(crate) fn lose(&mut self, cause: &Error) {
+        self.lost = Some(cause.clone());
+        self.disconnect();
+    }
+
+    /// The connection that a repair has made was lost before everybody could use it: the repair goes on, because of this.
+    pub(crate) fn repair_again(&mut self, by: ThreadKey) -> Option<Error> {
+        if self.closing || self.is_connected() {
+            return None;
+        }
+        let cause = self.lost.take()?;
+        self.begin_repair(by);
+        Some(cause)
+    }
+
+    /// The application wants a connection, and this thread sees to it as if one had been lost.
+    pub(crate) fn begin_outage(&mut self, by: ThreadKey) -> Outage {
+        if self.closing {
+            return Outage::Closing;
+        }
+        if self.is_connected() {
+            return Outage::Over;
+        }
+        if self.connecting || self.repair.as_ref().is_some_and(|repair| !repair.cancelled) {
+            return Outage::InOtherHands;
+        }
+        self.broken = None;
+        self.closed = false;
+        self.repair = Some(Repair { by, cancelled: false });
+        Outage::Mine
     }
 
     /// The connection is gone, and this thread repairs it.
@@ -167,10 +216,22 @@ impl Session {
         self.closing || self.repair.as_ref().is_some_and(cancelled)
     }
 
-    /// The connection is gone. True if there was one.
-    pub(crate) fn disconnect(&mut self) -> bool {
+    /// The connection is gone, if there was one.
+    pub(crate) fn disconnect(&mut self) {
         self.server = ServerInfo::default();
-        std::mem::take(&mut self.phase) != Phase::Disconnected
+        self.phase = Phase::Disconnected;
+    }
+}
+
+impl ConnectionState {
+    /// False for what was announced already, or is the end of what was not: a connection that nobody was told of.
+    pub(crate) fn may_follow(self, last: ConnectionState) -> bool {
+        use ConnectionState::{Disconnected, Shutdown, Unknown};
+        match self {
+            Shutdown => last != Shutdown,
+            Disconnected => !matches!(last, Disconnected | Shutdown | Unknown),
+            _ => true,
+        }
     }
 }
 
@@ -274,6 +335,26 @@ mod tests {
         session.connect();
         assert_eq!(session.end_repair(repairer), Repaired::Cancelled);
         assert!(!session.is_closed_to(repairer) && session.is_connected());
+    }
+
+    /// S-7, S-8.
+    #[test]
+    fn an_end_is_announced_once_and_only_after_a_beginning() {
+        use ConnectionState::{Connected, Disconnected, LoggedOn, Shutdown, Unknown};
+        let table = [
+            (Unknown, Disconnected, false),
+            (Unknown, Shutdown, true),
+            (Connected, Disconnected, true),
+            (LoggedOn, Disconnected, true),
+            (Disconnected, Disconnected, false),
+            (Disconnected, Shutdown, true),
+            (Shutdown, Shutdown, false),
+            (Shutdown, Disconnected, false),
+            (Shutdown, Connected, true),
+        ];
+        for (last, next, expected) in table {
+            assert_eq!(next.may_follow(last), expected, "{next} after {last}");
+        }
     }
 
     /// `wire-protocol` section 16, example 1, but for the version text.

@@ -59,17 +59,12 @@ impl Routes {
         self.table.lock().get(id).map(|route| route.sink.clone())
     }
 
-    /// What a query's id leads to, and the acknowledgements its user asked for.
-    pub(crate) fn query(&self, id: &str) -> Option<(Sink, RouteKind, AckType)> {
-        self.table.lock().get(id).map(|route| (route.sink.clone(), route.kind, route.acks))
-    }
-
-    /// Enters a route, if it may take the place of the one there is; true if so.
-    pub(crate) fn insert(&self, id: &str, route: Route<Sink>) -> bool {
+    /// Enters a route, or says the kind of the one that stays in its place.
+    pub(crate) fn insert(&self, id: &str, route: Route<Sink>) -> Result<(), RouteKind> {
         // Holds what was replaced: dropping a handler runs code of the user.
         let outcome = self.table.lock().insert(id, route);
         self.changed();
-        outcome.is_ok()
+        outcome.map(drop)
     }
 
     /// Takes out one route; what it led to is returned, so that it is dropped outside the lock.
@@ -79,15 +74,28 @@ impl Routes {
         removed
     }
 
-    pub(crate) fn acknowledge(&self, id: &str, ack: AckType, refused: bool) -> Option<Delivery<Sink>> {
-        let delivery = self.table.lock().acknowledge(id, ack, refused);
+    /// The same if this command has made it.
+    pub(crate) fn remove_own(&self, id: &str, command: &str) -> Option<Route<Sink>> {
+        let removed = self.table.lock().remove_own(id, command);
+        self.changed();
+        removed
+    }
+
+    pub(crate) fn acknowledge(
+        &self,
+        id: &str,
+        command: Option<&str>,
+        ack: AckType,
+        refused: bool,
+    ) -> Option<Delivery<Sink>> {
+        let delivery = self.table.lock().acknowledge(id, command, ack, refused);
         if delivery.as_ref().is_some_and(|delivery| delivery.ended.is_some()) {
             self.changed();
         }
         delivery
     }
 
-    /// A query's `group_end` came.
+    /// A query's `group_end` came. Returns what has got everything with it.
     pub(crate) fn group_end(&self, id: &str) -> Option<Sink> {
         let ended = self.table.lock().group_end(id);
         if ended.is_some() {
@@ -110,14 +118,17 @@ impl Routes {
         taken.iter().for_each(|(_, route)| route.sink.finish(End::Complete));
     }
 
-    /// Ends everything, as it should be.
-    pub(crate) fn end_all(&self) {
-        let all = self.table.lock().clear();
+    /// Ends everything. Returns the ids that led to streams, which nothing brings back.
+    pub(crate) fn end_all(&self, end: &End) -> Vec<String> {
+        let all = self.table.lock().take_all();
         self.changed();
-        all.iter().for_each(|route| route.sink.finish(End::Complete));
+        all.iter().for_each(|(_, route)| route.sink.finish(end.clone()));
+        let streamed = all.into_iter().filter(|(_, route)| matches!(route.sink, Sink::Stream(_)));
+        streamed.map(|(id, _)| id).collect()
     }
 
-    /// The connection is lost: the routes of every command that went out over it go, and their streams fail. A command
+    /// The connection is lost: the routes of every command that went out over it go, but for those that last, and their
+    /// streams fail. A command
     /// that `still_waits` to be sent keeps its own. Returns the queries that handlers wait for: the ids of their
     /// commands, and their own.
     pub(crate) fn fail(&self, cause: &Error, still_waits: impl Fn(&str) -> bool) -> HashMap<String, String> {

@@ -163,7 +163,12 @@ impl Client {
     /// # Errors
     ///
     /// As for [`execute`](Client::execute).
-    pub fn place_again(&self, handler: Option<&SharedHandler>, command: Command, acks: AckType) -> Result<()> {
+    pub fn place_again(
+        &self,
+        handler: Option<&SharedHandler>,
+        command: Command,
+        acks: AckType,
+    ) -> Result<()> {
         place_again(self.core(), handler.map(|handler| handler.0.clone()), command, acks)
     }
 
@@ -183,7 +188,7 @@ impl Client {
         send_only(self.core(), command)
     }
 
-    /// Publishes a message. Returns its sequence number, which is 0 as there is no publish store.
+    /// Publishes a message. Returns its sequence number, which is 0 without a publish store.
     ///
     /// Does not wait for the server. The frame is written before the call returns; only in a burst, when calls follow each
     /// other faster than a write takes, frames leave together, none much later than 50 µs. Blocks while the server does not

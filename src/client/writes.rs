@@ -15,10 +15,10 @@ pub(crate) fn persisted(core: &Core, ack: &Message) -> bool {
     let failed = is_failed(ack);
     let told = failed && tell(core, ack, sequence);
     let Some(store) = core.config.publish_store.as_deref() else { return told };
-    if sequence > 0 {
-        if let Err(error) = store.discard_up_to(sequence) {
-            core.report(error, Origin::PublishStore);
-        }
+    if sequence > 0
+        && let Err(error) = store.discard_up_to(sequence)
+    {
+        core.report(error, Origin::PublishStore);
     }
     // A success is what the store was waiting for; a refusal that nobody was told of is for the last chance (M-15).
     told || !failed

@@ -7,6 +7,14 @@ macro_rules! kinds {
         /// What went wrong, as precisely as it is known.
         ///
         /// The list may grow: end a `match` with a wildcard, or match on [`ErrorClass`], which covers later kinds too.
+        ///
+        /// ```
+        /// use amps_client::{ErrorClass, ErrorKind};
+        ///
+        /// assert_eq!(ErrorKind::BadFilter.class(), ErrorClass::Command);
+        /// assert_eq!(ErrorKind::BadFilter.to_string(), "BadFilter");
+        /// assert_eq!(ErrorKind::TimedOut.description(), "timed out");
+        /// ```
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         #[non_exhaustive]
         pub enum ErrorKind {
@@ -121,6 +129,13 @@ impl fmt::Display for ErrorKind {
 }
 
 /// The family of an [`ErrorKind`].
+///
+/// ```
+/// use amps_client::{Client, ErrorClass};
+///
+/// let error = Client::builder("").build().unwrap_err();
+/// assert_eq!(error.class(), ErrorClass::Usage);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorClass {

@@ -29,9 +29,27 @@ pub use reason::Reason;
 pub(crate) use reason::Refused;
 
 /// The result of every fallible operation of this library.
+///
+/// ```
+/// fn port(uri: &str) -> amps_client::Result<u16> {
+///     Ok(amps_client::Uri::parse(uri)?.port())
+/// }
+/// assert_eq!(port("tcp://localhost:9007/amps/json")?, 9007);
+/// # Ok::<(), amps_client::Error>(())
+/// ```
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// The error type that callbacks may return; `?` works on any error, including [`Error`] itself.
+///
+/// ```
+/// use amps_client::{HandlerError, Message};
+///
+/// let handler = |message: &Message| -> Result<(), HandlerError> {
+///     let _price: f64 = message.data_str()?.parse()?; // two kinds of error
+///     Ok(())
+/// };
+/// # let _ = handler;
+/// ```
 pub type HandlerError = Box<dyn std::error::Error + Send + Sync>;
 
 /// A failure: its [kind](Error::kind), a sentence that names the offending value, and what is known of its context.

@@ -7,11 +7,9 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use crate::client::{
-    Client, FailedResubscribeHandler, Generation, SharedHandler, SubscriptionManager,
-};
+use crate::client::{Client, FailedResubscribeHandler, Generation, SharedHandler, SubscriptionManager};
 use crate::command::Command;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::options::text;
 use crate::wire::AckType;
 
@@ -306,7 +304,8 @@ fn common_point(points: &[String]) -> Option<String> {
             }
         }
     }
-    let text: Vec<String> = lowest.iter().map(|(publisher, sequence)| format!("{publisher}|{sequence}|")).collect();
+    let text: Vec<String> =
+        lowest.iter().map(|(publisher, sequence)| format!("{publisher}|{sequence}|")).collect();
     (!text.is_empty()).then(|| text.join(","))
 }
 
@@ -389,7 +388,8 @@ mod tests {
     /// SM-16.
     #[test]
     fn a_group_starts_at_the_lowest_point_of_each_publisher() {
-        let point = |points: &[&str]| common_point(&points.iter().map(ToString::to_string).collect::<Vec<_>>());
+        let point =
+            |points: &[&str]| common_point(&points.iter().map(ToString::to_string).collect::<Vec<_>>());
         assert_eq!(point(&["1|5|", "1|3|"]).as_deref(), Some("1|3|"));
         assert_eq!(point(&["1|5|,2|7|", "2|9|"]).as_deref(), Some("1|5|,2|7|"));
         assert_eq!(point(&["1|5|", "0"]).as_deref(), Some("0"));

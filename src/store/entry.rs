@@ -1,10 +1,13 @@
 //! A command as a publish store sees it: borrowed, nothing copied.
 
+use super::number::Number;
 use crate::command::too_large;
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::message::Message;
 use crate::options::text;
-use crate::wire::{AckType, CommandType, Field, FrameWriter};
+use crate::wire::frame::push_stored_publish;
+use crate::wire::grammar::{MAX_HEADER, is_plain, unsendable};
+use crate::wire::{AckType, CommandType, Field, FrameWriter, MAX_FRAME};
 
 /// What a delete or a publish is about: exactly one of these.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -119,6 +122,31 @@ impl<'a> StoreEntry<'a> {
 
     /// Appends the frame that sends it under this number.
     pub(crate) fn encode(&self, sequence: u64, buffer: &mut Vec<u8>) -> Result<()> {
+        self.encode_under(&Number::new(sequence), buffer)
+    }
+
+    /// The same for a number whose digits are known.
+    #[inline]
+    pub(crate) fn encode_under(&self, number: &Number, buffer: &mut Vec<u8>) -> Result<()> {
+        Measured { entry: self, plain: self.plain_payload(), size: 0 }.encode(number, buffer)
+    }
+
+    /// The payload, if it is a publish with a topic that needs no escape and no other header.
+    #[inline]
+    fn plain_payload(&self) -> Option<&[u8]> {
+        let Selector::Data(data) = self.selector else { return None };
+        let headers = self.command_id.len()
+            | self.sub_id.len()
+            | self.query_id.len()
+            | self.correlation_id.len()
+            | self.sow_key.len()
+            | self.options.len();
+        let bare = headers == 0 && self.expiration == 0 && self.acks == AckType::NONE;
+        let plain = bare && self.command == CommandType::Publish && !self.topic.is_empty();
+        (plain && is_plain(self.topic.as_bytes())).then_some(data)
+    }
+
+    fn encode_in_full(&self, number: &Number, buffer: &mut Vec<u8>) -> Result<()> {
         let mut frame = FrameWriter::new(buffer, self.command);
         frame.text(Field::Topic, self.topic).text(Field::CommandId, self.command_id);
         if let Selector::Filter(filter) = self.selector {
@@ -136,12 +164,62 @@ impl<'a> StoreEntry<'a> {
         if let Selector::SowKeys(keys) = self.selector {
             frame.text(Field::SowKeys, keys);
         }
-        frame.text(Field::CorrelationId, self.correlation_id).number(Field::Sequence, sequence);
+        frame.text(Field::CorrelationId, self.correlation_id).number(Field::Sequence, number.value());
         if let Selector::Bookmark(bookmark) = self.selector {
             frame.text(Field::Bookmark, bookmark);
         }
         frame.text(Field::Options, self.options).text(Field::SowKey, self.sow_key);
         frame.finish(if let Selector::Data(data) = self.selector { data } else { b"" }).map_err(too_large)
+    }
+
+    /// How many bytes its frame has at most. Refuses what could not be read back or not be sent.
+    #[inline]
+    pub(crate) fn measure(&self) -> Result<Measured<'_>> {
+        let plain = self.plain_payload();
+        let (header, data) = match (plain, self.selector) {
+            (Some(data), _) => (self.topic.len(), data.len()),
+            (None, Selector::Data(data)) => (self.measure_header()?, data.len()),
+            (None, _) => (self.measure_header()?, 0),
+        };
+        if header > MAX_HEADER - FIXED_PART {
+            return Err(unkeepable(format!("a header of up to {header} bytes is too large")));
+        }
+        if data > MAX_FRAME as usize {
+            return Err(too_large(data));
+        }
+        Ok(Measured { entry: self, plain, size: FIXED_PART + header + data })
+    }
+
+    #[cold]
+    fn measure_header(&self) -> Result<usize> {
+        if !matches!(self.command, CommandType::Publish | CommandType::DeltaPublish | CommandType::SowDelete)
+        {
+            return Err(unkeepable(format!("{} is no command that is stored", self.command)));
+        }
+        let (name, selector) = match self.selector {
+            Selector::Data(_) => ("data", "-"),
+            Selector::Filter(text) => ("filter", text),
+            Selector::SowKeys(text) => ("list of SOW keys", text),
+            Selector::Bookmark(text) => ("bookmark", text),
+        };
+        if selector.is_empty() {
+            return Err(unkeepable(format!("the {name} of a {} is empty", self.command)));
+        }
+        let texts = [
+            ("topic", self.topic),
+            ("command id", self.command_id),
+            ("subscription id", self.sub_id),
+            ("query id", self.query_id),
+            ("correlation id", self.correlation_id),
+            ("SOW key", self.sow_key),
+            ("options", self.options),
+            (name, selector),
+        ];
+        if let Some((name, text)) = texts.iter().find(|(_, text)| unsendable(text).is_some()) {
+            return Err(unkeepable(format!("the {name} {text:?} holds a control character")));
+        }
+        // An escape doubles a character at most.
+        Ok(texts.iter().map(|(_, text)| 2 * text.len()).sum())
     }
 
     /// Reads back what [`StoreEntry::encode`] has written.
@@ -168,6 +246,35 @@ impl<'a> StoreEntry<'a> {
             may_wait: true,
         }
     }
+}
+
+/// An entry that can be kept.
+#[derive(Debug)]
+pub(crate) struct Measured<'a> {
+    entry: &'a StoreEntry<'a>,
+    plain: Option<&'a [u8]>,
+    /// Its frame has at most so many bytes.
+    pub(crate) size: usize,
+}
+
+impl Measured<'_> {
+    /// Appends the frame that sends it under this number.
+    #[inline]
+    pub(crate) fn encode(&self, number: &Number, buffer: &mut Vec<u8>) -> Result<()> {
+        match self.plain {
+            Some(data) => {
+                push_stored_publish(buffer, self.entry.topic, number.digits(), data).map_err(too_large)
+            }
+            None => self.entry.encode_in_full(number, buffer),
+        }
+    }
+}
+
+/// What the header takes at most besides the texts in it: keys, quotes, command, acknowledgements, numbers.
+const FIXED_PART: usize = 512;
+
+fn unkeepable(text: String) -> Error {
+    Error::new(ErrorKind::Store, text)
 }
 
 #[cfg(test)]
@@ -221,5 +328,45 @@ mod tests {
             .encode(1_795_337_071_422_000_001, &mut frame)
             .unwrap();
         assert_eq!(&frame[4..], br#"{"c":"p","t":"t","a":"persisted","s":1795337071422000001}d1"#);
+    }
+
+    #[test]
+    fn a_plain_publish_is_written_as_any_other() {
+        let plain = StoreEntry::new(CommandType::Publish, "orders", Selector::Data(b"d1"));
+        for entry in [plain, StoreEntry { topic: "or\"d", ..plain }, StoreEntry { topic: "", ..plain }] {
+            let (mut short, mut full) = (Vec::new(), Vec::new());
+            entry.encode(77, &mut short).unwrap();
+            entry.encode_in_full(&Number::new(77), &mut full).unwrap();
+            assert_eq!(short, full);
+        }
+    }
+
+    #[test]
+    fn no_frame_is_larger_than_was_measured() {
+        let full = StoreEntry::new(CommandType::DeltaPublish, "\n\n\n\n", Selector::Filter("\"\\\"\\"))
+            .with_command_id("\"\"\"\"\"\"")
+            .with_options("\t\t\t\t")
+            .with_expiration(u64::MAX)
+            .with_acks(AckType::of("received,processed,persisted,completed,stats,parsed"));
+        let plain = StoreEntry::new(CommandType::Publish, "t", Selector::Data(&[b'"'; 1000]));
+        for entry in [full, plain] {
+            let mut frame = Vec::new();
+            entry.encode(u64::MAX, &mut frame).unwrap();
+            assert!(frame.len() <= entry.measure().unwrap().size, "{entry:?}");
+        }
+    }
+
+    #[test]
+    fn what_could_not_be_read_back_is_refused() {
+        let plain = StoreEntry::new(CommandType::Publish, "t", Selector::Data(b""));
+        let refused = [
+            (StoreEntry { command: CommandType::Sow, ..plain }, "sow is no command that is stored"),
+            (StoreEntry { selector: Selector::Filter(""), ..plain }, "the filter of a publish is empty"),
+            (StoreEntry { topic: "a\u{1}", ..plain }, r#"the topic "a\u{1}" holds a control character"#),
+        ];
+        for (entry, text) in refused {
+            let error = entry.measure().unwrap_err();
+            assert_eq!((error.kind(), error.to_string().as_str()), (ErrorKind::Store, text));
+        }
     }
 }

@@ -4,12 +4,18 @@
 //! and the store forgets. What is left after a loss is sent again, in order, with its old numbers, and a server drops what
 //! it has already.
 
+mod bookmark;
 mod entry;
+mod number;
 mod publish;
+mod sequence;
 
 use std::time::Duration;
 
+pub use bookmark::{BookmarkStore, BookmarkStoreResizeHandler, Receipt};
 pub use entry::{Selector, StoreEntry};
+pub(crate) use number::Number;
+pub use publish::MemoryPublishStore;
 
 use crate::error::{Error, Result};
 
@@ -64,7 +70,8 @@ pub trait PublishStore: Send + Sync {
     /// The lowest number that is kept.
     fn lowest_unpersisted(&self) -> Option<u64>;
 
-    /// The highest number that was discarded; 0 if nothing ever was.
+    /// The highest number that was discarded; 0 if nothing ever was. After a [discard](PublishStore::discard_up_to) up to 0
+    /// it is at least the number before the first.
     fn last_persisted(&self) -> u64;
 
     /// Waits until everything that is kept now is discarded, for at most `limit`. Returns at once if nothing is kept; what

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use queue::{Batch, Taken};
 pub(crate) use queue::{Depth, End, Selection, StreamQueue};
 
-use crate::client::Core;
+use crate::client::{Core, some_waits_hang};
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::Message;
 
@@ -26,8 +26,9 @@ use crate::message::Message;
 /// reading from its connection until there is room; nothing is lost or reordered, heartbeats go on, and all other
 /// subscriptions of the client wait as well. At least one message is always taken.
 ///
-/// A stream may be read on any thread, but not inside a handler of the same client: it would wait there for messages that
-/// only that thread can receive. Dropping it unsubscribes and discards what is queued.
+/// A stream may be read on any thread. Inside a handler and a state listener of the same client it gives what is there, and
+/// a [`Usage`](ErrorKind::Usage) error where it would have to wait: nobody else could receive what it waits for. Dropping it
+/// unsubscribes and discards what is queued.
 ///
 /// ```
 /// use amps_client::testing::Server;
@@ -91,6 +92,13 @@ impl Lease {
     pub(crate) fn ids(&self) -> impl Iterator<Item = &str> {
         [self.sub_id(), self.query_id(), Some(self.command_id.as_str())].into_iter().flatten()
     }
+
+    /// Why waiting until this time for a message would wait in vain (T-6, S-3).
+    fn refusal(&self, deadline: Option<Instant>) -> Option<Error> {
+        let waits = deadline.is_none_or(|deadline| deadline > Instant::now());
+        let client = self.client.upgrade().filter(|_| waits)?;
+        client.refuse_to_hang("next").err()
+    }
 }
 
 impl Drop for Lease {
@@ -133,12 +141,29 @@ impl MessageStream {
     /// # Errors
     ///
     /// [`TimedOut`](ErrorKind::TimedOut) if nothing came; [`Disconnected`](ErrorKind::Disconnected) once, if the stream
-    /// ended because the connection was lost.
+    /// ended because the connection was lost; [`Usage`](ErrorKind::Usage) where nothing may wait.
     pub fn next_timeout(&mut self, limit: Duration) -> Option<Result<Message>> {
         self.next_until(Instant::now().checked_add(limit))
     }
 
-    /// Iterates without consuming the stream, as `by_ref` does.
+    /// Iterates without consuming the stream, as `by_ref` does; blocks as [`next`](Iterator::next) does.
+    ///
+    /// ```
+    /// # use amps_client::{testing::Server, Client};
+    /// # fn main() -> amps_client::Result<()> {
+    /// # let server = Server::quick()?;
+    /// # let client = Client::builder("reader").build()?;
+    /// # client.connect(&server.uri("json"))?;
+    /// # client.logon()?;
+    /// let mut ticks = client.subscribe("ticks", "")?;
+    /// for n in ["1", "2", "3"] {
+    ///     client.publish("ticks", n)?;
+    /// }
+    /// assert_eq!(ticks.iter().take(2).count(), 2); // and the subscription goes on
+    /// assert_eq!(ticks.next().unwrap()?.data(), b"3");
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn iter(&mut self) -> impl Iterator<Item = Result<Message>> + '_ {
         self
     }
@@ -153,13 +178,15 @@ impl MessageStream {
 
     fn refill(&mut self, deadline: Option<Instant>) -> Option<Result<Message>> {
         let used = std::mem::take(&mut self.batch);
+        let refusal = if some_waits_hang() { self.lease.refusal(deadline) } else { None };
+        let deadline = if refusal.is_some() { Some(Instant::now()) } else { deadline };
         match self.lease.queue.take(used, deadline) {
             Taken::Batch(batch) => {
                 self.batch = batch;
                 self.batch.take().map(Ok)
             }
             Taken::One(message) => Some(Ok(message)),
-            Taken::Nothing => Some(Err(nothing_yet())),
+            Taken::Nothing => Some(Err(refusal.unwrap_or_else(nothing_yet))),
             Taken::Failed(error) => Some(Err(error)),
             Taken::Ended => None,
         }
@@ -167,6 +194,25 @@ impl MessageStream {
 
     /// How long [`next`](Iterator::next) waits before it gives a [`TimedOut`](ErrorKind::TimedOut) error, after which the
     /// stream goes on. Default: for ever.
+    ///
+    /// ```
+    /// # use amps_client::{testing::Server, Client, ErrorKind};
+    /// # use std::time::Duration;
+    /// # fn main() -> amps_client::Result<()> {
+    /// # let server = Server::quick()?;
+    /// # let client = Client::builder("reader").build()?;
+    /// # client.connect(&server.uri("json"))?;
+    /// # client.logon()?;
+    /// let mut ticks = client.subscribe("ticks", "")?;
+    /// ticks.set_timeout(Some(Duration::from_millis(10)));
+    /// assert_eq!(ticks.next().unwrap().unwrap_err().kind(), ErrorKind::TimedOut);
+    /// client.publish("ticks", "1")?;
+    /// client.publish_flush()?;
+    /// # ticks.set_timeout(Some(Duration::from_secs(5)));
+    /// assert_eq!(ticks.next().unwrap()?.data(), b"1");
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn set_timeout(&mut self, limit: Option<Duration>) {
         self.timeout = limit;
     }
@@ -176,7 +222,8 @@ impl MessageStream {
         self.timeout
     }
 
-    /// Bounds the stream: at most so many messages, and so many bytes of receive buffers kept alive.
+    /// Bounds the stream: at most so many messages, and so many bytes of receive buffers kept alive. Default:
+    /// [what the client says](crate::Client::set_default_max_depth). Never blocks; what is queued already stays.
     ///
     /// # Errors
     ///
@@ -203,11 +250,27 @@ impl MessageStream {
     }
 
     /// From now on a message takes the place of a waiting one with the same topic and SOW key, so that a slow reader sees
-    /// the newest of each key only. Messages without a key are queued as before.
+    /// the newest of each key only. Messages without a key are queued as before. Never blocks. There is no way back.
     ///
     /// # Errors
     ///
     /// [`Usage`](ErrorKind::Usage) if the stream is not a subscription.
+    ///
+    /// ```
+    /// # use amps_client::{testing::Server, Client, ErrorKind};
+    /// # fn main() -> amps_client::Result<()> {
+    /// # let server = Server::quick()?;
+    /// # let client = Client::builder("glances").build()?;
+    /// # client.connect(&server.uri("json"))?;
+    /// # client.logon()?;
+    /// let quotes = client.subscribe("sow/quotes", "")?;
+    /// quotes.conflate()?;
+    ///
+    /// let query = client.sow("sow/quotes", "")?;
+    /// assert_eq!(query.conflate().unwrap_err().kind(), ErrorKind::Usage);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn conflate(&self) -> Result<()> {
         if self.lease.sub_id.is_none() {
             return Err(Error::new(ErrorKind::Usage, "only a subscription can be conflated"));
@@ -231,13 +294,13 @@ impl MessageStream {
         self.lease.query_id.as_deref()
     }
 
-    /// How many failovers this stream went through.
+    /// How many failovers this stream went through: 0 on a plain client, where a stream ends with its connection.
     pub fn reconnects(&self) -> u64 {
         self.lease.queue.reconnects()
     }
 
     /// Unsubscribes and discards what is queued; the same as dropping the stream. Another handle on the same stream keeps
-    /// it alive. Never waits for an answer; a failure goes to the exception listener.
+    /// it alive. Never waits for an answer, and is allowed on the receive thread; a failure goes to the exception listener.
     pub fn close(self) {}
 }
 

@@ -36,6 +36,15 @@ impl<F: Fn(&LogonAttempt<'_>) -> LogonAnswer + Send + Sync + 'static> Auth for F
 }
 
 /// What a client said when it logged on; given to an [`Auth`].
+///
+/// ```
+/// use amps_client::testing::{LogonAnswer, LogonAttempt};
+///
+/// fn only_at_home(attempt: &LogonAttempt<'_>) -> LogonAnswer {
+///     if attempt.peer().starts_with("127.") { LogonAnswer::accept() } else { LogonAnswer::reject() }
+/// }
+/// # let _ = only_at_home;
+/// ```
 pub struct LogonAttempt<'a> {
     pub(crate) user_id: &'a str,
     pub(crate) password: &'a str,

@@ -40,6 +40,20 @@ impl<F: Fn(&Access<'_>) -> Entitled + Send + Sync + 'static> Entitlement for F {
 }
 
 /// What a user wants to do; given to an [`Entitlement`].
+///
+/// ```
+/// use amps_client::testing::{Access, Action, Entitled};
+///
+/// fn readers_and_writers(access: &Access<'_>) -> Entitled {
+///     match (access.action(), access.user_id(), access.topic()) {
+///         (Action::Logon, ..) => Entitled::Allow,
+///         (_, "alice", _) => Entitled::Allow,
+///         (Action::Read, _, "ticks") => Entitled::Only("/delayed = 1".to_owned()),
+///         _ => Entitled::Deny,
+///     }
+/// }
+/// # let _ = readers_and_writers;
+/// ```
 #[derive(Debug)]
 pub struct Access<'a> {
     question: &'a Question,
@@ -67,7 +81,7 @@ impl Access<'_> {
     }
 }
 
-/// The kinds of [`Access`].
+/// The kinds of [`Access`], where there is an example.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Action {
@@ -79,7 +93,7 @@ pub enum Action {
     Write,
 }
 
-/// The answer of an [`Entitlement`].
+/// The answer of an [`Entitlement`]; see [`Access`] for an example.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Entitled {

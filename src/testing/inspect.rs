@@ -10,6 +10,21 @@ use super::subscriptions::Subscription;
 use crate::error::{Error, ErrorKind, Result};
 
 /// One client that is logged on to a [`Server`].
+///
+/// ```
+/// use amps_client::Client;
+/// use amps_client::testing::Server;
+///
+/// # fn main() -> amps_client::Result<()> {
+/// let server = Server::quick()?;
+/// let client = Client::builder("desk").build()?;
+/// client.connect(&server.uri("json"))?;
+/// client.logon()?;
+/// let session = &server.sessions()[0];
+/// assert_eq!((session.client_name.as_str(), session.message_type.as_str()), ("desk", "json"));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SessionInfo {
@@ -28,6 +43,21 @@ pub struct SessionInfo {
 }
 
 /// One subscription on a [`Server`].
+///
+/// ```
+/// # use amps_client::{testing::Server, Client};
+/// # fn main() -> amps_client::Result<()> {
+/// # let server = Server::quick()?;
+/// # let client = Client::builder("desk").build()?;
+/// # client.connect(&server.uri("json"))?;
+/// # client.logon()?;
+/// let orders = client.subscribe("orders", "/px > 5")?;
+/// let subscription = &server.subscriptions()[0];
+/// assert_eq!(Some(subscription.id.as_str()), orders.sub_id());
+/// assert_eq!((subscription.topic.as_str(), subscription.filter.as_str()), ("orders", "/px > 5"));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SubscriptionInfo {
@@ -46,6 +76,18 @@ pub struct SubscriptionInfo {
 }
 
 /// One record of a SOW topic of a [`Server`].
+///
+/// ```
+/// use amps_client::testing::Server;
+///
+/// # fn main() -> amps_client::Result<()> {
+/// let server = Server::quick()?;
+/// server.publish("sow/orders", r#"{"id":1}"#)?;
+/// let record = &server.sow_records("sow/orders")[0];
+/// assert_eq!((record.payload.as_slice(), record.expires), (&br#"{"id":1}"#[..], None));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SowRecord {

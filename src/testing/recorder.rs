@@ -12,6 +12,21 @@ use crate::wire::grammar::pairs::pairs;
 use crate::wire::{AckType, Field};
 
 /// One frame that a [`Server`](super::Server) received or sent.
+///
+/// ```
+/// use amps_client::testing::Server;
+/// use amps_client::{Client, Direction};
+///
+/// # fn main() -> amps_client::Result<()> {
+/// let server = Server::builder().start()?;
+/// let client = Client::builder("desk").build()?;
+/// client.connect(&server.uri("json"))?;
+/// client.logon()?;
+/// let seen: Vec<_> = server.frames().iter().map(|s| (s.direction, s.frame.command().to_owned())).collect();
+/// assert_eq!(seen, [(Direction::Incoming, "logon".to_owned()), (Direction::Outgoing, "ack".to_owned())]);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct SeenFrame {
@@ -28,6 +43,22 @@ pub struct SeenFrame {
 }
 
 /// How much went over the connections of a [`Server`](super::Server) since it was first started.
+///
+/// ```
+/// use amps_client::testing::Server;
+/// use amps_client::{AckType, Client};
+///
+/// # fn main() -> amps_client::Result<()> {
+/// let server = Server::quick()?;
+/// let client = Client::builder("desk").build()?;
+/// client.connect(&server.uri("json"))?;
+/// client.logon()?;
+/// let counters = server.counters();
+/// assert_eq!((counters.connections, counters.frames_in), (1, 1));
+/// assert_eq!(counters.acks(AckType::PROCESSED), 1);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct Counters {

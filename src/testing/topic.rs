@@ -49,6 +49,21 @@ enum Kind {
 ///
 /// A publisher's own lifetime (the header `e`, in seconds) beats the topic's; 0 means never. Each update of a record
 /// starts its lifetime anew. A record that expires is out of focus for subscribers, with the reason `expired`.
+///
+/// ```
+/// use amps_client::testing::{Clock, Expiration, Server, Topic};
+/// use std::time::Duration;
+///
+/// # fn main() -> amps_client::Result<()> {
+/// let clock = Clock::manual();
+/// let quotes = Topic::sow("quotes").key("/sym").expiration(Expiration::After(Duration::from_secs(60)));
+/// let server = Server::builder().topic(quotes).clock(clock.clone()).start()?;
+/// server.publish("quotes", r#"{"sym":"IBM"}"#)?;
+/// clock.advance(Duration::from_secs(60))?;
+/// assert!(server.sow_records("quotes").is_empty());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Expiration {

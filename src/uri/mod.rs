@@ -11,7 +11,6 @@
 mod options;
 mod parse;
 
-use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
@@ -133,11 +132,6 @@ impl Uri {
     /// The options, with their defaults where the text has none.
     pub fn options(&self) -> &TransportOptions {
         &self.options
-    }
-
-    /// The host as an HTTP `Host` header names it: an IPv6 address in brackets.
-    pub(crate) fn http_host(&self) -> Cow<'_, str> {
-        if self.host.contains(':') { format!("[{}]", self.host).into() } else { self.host.as_str().into() }
     }
 }
 
@@ -280,13 +274,6 @@ mod tests {
     fn an_error_carries_the_address_without_the_password() {
         let error = Uri::parse("tcp://u:s3cret@h:1/amps/json?bogus=1").unwrap_err();
         assert_eq!(error.uri(), Some("tcp://u:***@h:1/amps/json?bogus=1"));
-    }
-
-    /// `wire-protocol` 2.3: the host of an HTTP preflight.
-    #[test]
-    fn the_http_host_has_brackets_around_ipv6() {
-        assert_eq!(Uri::parse("tcp://u:p@127.0.0.1:1/amps/json").unwrap().http_host(), "127.0.0.1");
-        assert_eq!(Uri::parse("tcp://[::1]:1/amps/json").unwrap().http_host(), "[::1]");
     }
 
     fn percent_encoded(text: &str) -> String {

@@ -29,16 +29,6 @@ impl<'a> FrameWriter<'a> {
         FrameWriter { buffer, start, finished: false }
     }
 
-    /// Opens a frame whose command name is not one of ours.
-    #[cfg(any(feature = "testing", test))]
-    pub(crate) fn with_name(buffer: &'a mut Vec<u8>, command: &str) -> FrameWriter<'a> {
-        let start = buffer.len();
-        buffer.extend_from_slice(b"\0\0\0\0{\"c\":\"");
-        escape_into(buffer, command.as_bytes());
-        buffer.push(b'"');
-        FrameWriter { buffer, start, finished: false }
-    }
-
     /// A quoted value.
     #[inline]
     pub(crate) fn text(&mut self, field: Field, value: &str) -> &mut Self {
@@ -60,6 +50,16 @@ impl<'a> FrameWriter<'a> {
             escape_into(self.buffer, value.as_bytes());
             self.buffer.push(b'"');
         }
+        self
+    }
+
+    /// A decimal value in quotes.
+    #[inline]
+    pub(crate) fn quoted_number(&mut self, field: Field, value: u64) -> &mut Self {
+        self.key(field.key());
+        self.buffer.push(b'"');
+        push_decimal(self.buffer, value);
+        self.buffer.push(b'"');
         self
     }
 
@@ -126,6 +126,32 @@ pub(crate) fn push_publish(buffer: &mut Vec<u8>, topic: &str, payload: &[u8]) ->
     Ok(())
 }
 
+/// Appends the frame of a publish that went through a publish store: besides the topic it asks for the persisted
+/// acknowledgement of its number, whose digits these are.
+///
+/// `Err` is as for [`FrameWriter::finish`]. The topic is not empty and needs no escape.
+#[inline]
+pub(crate) fn push_stored_publish(
+    buffer: &mut Vec<u8>,
+    topic: &str,
+    digits: &[u8],
+    payload: &[u8],
+) -> Result<(), usize> {
+    const START: &[u8] = b"{\"c\":\"p\",\"t\":\"";
+    const MIDDLE: &[u8] = b"\",\"a\":\"persisted\",\"s\":";
+    let size = START.len() + topic.len() + MIDDLE.len() + digits.len() + 1 + payload.len();
+    let length = u32::try_from(size).ok().filter(|n| *n <= MAX_FRAME).ok_or(size)?;
+    buffer.reserve(4 + size);
+    buffer.extend_from_slice(&length.to_be_bytes());
+    buffer.extend_from_slice(START);
+    buffer.extend_from_slice(topic.as_bytes());
+    buffer.extend_from_slice(MIDDLE);
+    buffer.extend_from_slice(digits);
+    buffer.push(b'}');
+    buffer.extend_from_slice(payload);
+    Ok(())
+}
+
 /// Appends a number in decimal.
 pub(crate) fn push_decimal(out: &mut Vec<u8>, mut value: u64) {
     let mut digits = [0; 20];
@@ -165,7 +191,7 @@ mod tests {
 
         out.clear();
         let mut frame = FrameWriter::new(&mut out, CommandType::Publish);
-        frame.text(Field::Topic, "t").text(Field::Expiration, "5").text(Field::CorrelationId, "abc");
+        frame.text(Field::Topic, "t").quoted_number(Field::Expiration, 5).text(Field::CorrelationId, "abc");
         frame.number(Field::Sequence, 77).text(Field::SowKey, "K1");
         frame.finish(b"d").unwrap();
         assert_eq!(

@@ -148,14 +148,14 @@ pub(crate) fn parse(frame: &mut [u8], out: &mut HeaderScan) -> Result<usize, Hea
 /// Reads a key at `at`: the field, if it is a known one, and the place after the closing quote.
 #[inline]
 fn key(frame: &[u8], at: usize) -> Result<(Option<Field>, usize), HeaderError> {
-    if frame.get(at) == Some(&b'"') {
-        if let Some(word) = word_at(frame, at + 1) {
-            let quotes = zero_bytes(word ^ QUOTES);
-            if quotes != 0 {
-                let length = quotes.trailing_zeros() / 8;
-                let packed = word & ((1 << (8 * length)) - 1);
-                return Ok((Field::of_packed(packed), at + 2 + length as usize));
-            }
+    if frame.get(at) == Some(&b'"')
+        && let Some(word) = word_at(frame, at + 1)
+    {
+        let quotes = zero_bytes(word ^ QUOTES);
+        if quotes != 0 {
+            let length = quotes.trailing_zeros() / 8;
+            let packed = word & ((1 << (8 * length)) - 1);
+            return Ok((Field::of_packed(packed), at + 2 + length as usize));
         }
     }
     slow_key(frame, at)
@@ -315,11 +315,12 @@ fn escape(frame: &[u8], at: usize) -> Result<([u8; 4], usize, usize), HeaderErro
 /// The character of `\uXXXX`, or of two of them that form a surrogate pair; a lone surrogate becomes U+FFFD.
 fn unicode(frame: &[u8], at: usize) -> Option<(char, usize)> {
     let first = hex4(frame, at)?;
-    if (0xD800..0xDC00).contains(&first) && frame.get(at + 4..at + 6) == Some(b"\\u") {
-        if let Some(second @ 0xDC00..0xE000) = hex4(frame, at + 6) {
-            let code = 0x10000 + ((first - 0xD800) << 10) + (second - 0xDC00);
-            return char::from_u32(code).map(|c| (c, at + 10));
-        }
+    if (0xD800..0xDC00).contains(&first)
+        && frame.get(at + 4..at + 6) == Some(b"\\u")
+        && let Some(second @ 0xDC00..0xE000) = hex4(frame, at + 6)
+    {
+        let code = 0x10000 + ((first - 0xD800) << 10) + (second - 0xDC00);
+        return char::from_u32(code).map(|c| (c, at + 10));
     }
     Some((char::from_u32(first).unwrap_or(char::REPLACEMENT_CHARACTER), at + 4))
 }

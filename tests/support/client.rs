@@ -8,13 +8,13 @@ use std::time::{Duration, Instant};
 
 use amps_client::testing::{LogonAck, PeerConnection, ScriptedPeer};
 use amps_client::{
-    Client, ClientBuilder, Command, ConnectionState, Error, ErrorKind, HandlerError, Logon, Message,
-    MessageHandler, Origin, Result, UnhandledError,
+    Client, ClientBuilder, Command, ConnectionState, DisconnectHandler, Error, ErrorKind, HandlerError,
+    Logon, Message, MessageHandler, Origin, Result, UnhandledError,
 };
 use parking_lot::{Condvar, Mutex};
 
 /// How long anything may take before the test is lost.
-pub(crate) const SOON: Duration = Duration::from_secs(5);
+pub(crate) const SOON: Duration = Duration::from_secs(20);
 /// What counts as at once, on a busy machine.
 pub(crate) const AT_ONCE: Duration = Duration::from_millis(200);
 /// How long is looked for something that must not happen.
@@ -83,14 +83,20 @@ impl Scene {
         self.connection.send(&publication(id), data).expect("the client reads");
     }
 
-    /// Returns when everything sent to the client so far has been delivered, and everything it sent has arrived.
+    /// Returns when everything sent to the client so far has been delivered, and everything it had sent has arrived; what
+    /// it sent in answer to the former is on its way.
     pub(crate) fn settle(&self) {
         settle(&self.client, &self.connection);
     }
 
+    /// Has this disconnect handler called when the connection is lost.
+    pub(crate) fn on_loss(&self, handler: impl DisconnectHandler + 'static) {
+        self.client.set_disconnect_handler(handler).expect("a client that nobody else drives");
+    }
+
     /// Has a disconnect handler connect again to the same peer.
     pub(crate) fn reconnect_on_loss(&self) {
-        self.client.set_disconnect_handler(reconnects_to(&self.peer));
+        self.on_loss(reconnects_to(&self.peer));
     }
 
     /// Accepts the next connection and logs the client on, which somebody else has made connect.
@@ -212,7 +218,7 @@ pub(crate) struct Inbox {
 pub(crate) fn inbox() -> (impl MessageHandler + 'static, Inbox) {
     let (sender, messages) = mpsc::channel();
     // The test may have stopped looking.
-    (move |message: &Message| drop(sender.send(message.clone()).ok()), Inbox { messages })
+    (move |message: &Message| _ = sender.send(message.clone()), Inbox { messages })
 }
 
 impl Inbox {
@@ -331,6 +337,11 @@ impl Record {
         assert!(came, "waited for {wanted:?}, but there is {:#?}", self.story());
     }
 
+    /// For a listener that records states only.
+    pub(crate) fn tell(&self, state: ConnectionState) {
+        self.push(Event::State(state));
+    }
+
     fn events(&self) -> Vec<Event> {
         self.shared.0.lock().clone()
     }
@@ -402,6 +413,11 @@ impl Gate {
     /// How many callbacks have come.
     pub(crate) fn reached(&self) -> usize {
         self.shared.0.lock().reached
+    }
+
+    /// How many hold the gate: the test, and the callbacks that were not dropped yet.
+    pub(crate) fn holders(&self) -> usize {
+        Arc::strong_count(&self.shared)
     }
 
     /// Lets everybody pass, from now on.

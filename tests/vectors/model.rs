@@ -8,7 +8,6 @@ pub(crate) type Object = Map<String, Value>;
 /// One line of `commands.jsonl`.
 #[derive(Debug, Clone)]
 pub(crate) struct Scenario {
-    pub(crate) name: String,
     pub(crate) calls: Vec<Call>,
     /// What happened on the wire, in order.
     pub(crate) events: Vec<Event>,
@@ -85,7 +84,6 @@ impl Scenario {
         }
         events.sort_by_key(|event| event.number);
         Ok(Scenario {
-            name: text(line, "name")?.to_owned(),
             calls: list("call").iter().map(Call::read).collect::<Result<_, _>>()?,
             events,
             observed: list("observed").iter().map(Observed::read).collect::<Result<_, _>>()?,
@@ -108,11 +106,6 @@ impl Call {
     /// An argument as text; empty without one.
     pub(crate) fn arg(&self, key: &str) -> &str {
         self.args.get(key).and_then(Value::as_str).unwrap_or_default()
-    }
-
-    /// True for what the environment does rather than the application.
-    pub(crate) fn is_environment(&self) -> bool {
-        self.operation.starts_with("env.")
     }
 }
 

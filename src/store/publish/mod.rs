@@ -1,1 +1,75 @@
 //! Publish stores: a file each.
+
+mod keeper;
+mod memory;
+mod runs;
+
+use std::sync::Arc;
+
+pub use memory::MemoryPublishStore;
+
+use super::{PublishStore, PublishStoreResizeHandler, StoreEntry, StoreReplayer};
+use crate::error::{Error, Result};
+
+/// Implements the trait for a type that holds a publish store.
+macro_rules! delegate_publish_store {
+    ([$($bounds:tt)*] $type:ty, $self:ident => $store:expr) => {
+        impl<$($bounds)*> $crate::store::PublishStore for $type {
+            #[inline]
+            fn store(&$self, entry: &StoreEntry<'_>) -> Result<u64> {
+                $store.store(entry)
+            }
+
+            fn discard_up_to(&$self, sequence: u64) -> Result<()> {
+                $store.discard_up_to(sequence)
+            }
+
+            fn replay(&$self, to: &mut dyn StoreReplayer) -> Result<()> {
+                $store.replay(to)
+            }
+
+            fn replay_single(&$self, to: &mut dyn StoreReplayer, sequence: u64) -> Result<bool> {
+                $store.replay_single(to, sequence)
+            }
+
+            fn unpersisted_count(&$self) -> usize {
+                $store.unpersisted_count()
+            }
+
+            fn lowest_unpersisted(&$self) -> Option<u64> {
+                $store.lowest_unpersisted()
+            }
+
+            fn last_persisted(&$self) -> u64 {
+                $store.last_persisted()
+            }
+
+            fn flush(&$self, limit: Option<std::time::Duration>) -> Result<()> {
+                $store.flush(limit)
+            }
+
+            fn set_resize_handler(&$self, handler: Option<Box<dyn PublishStoreResizeHandler>>) {
+                $store.set_resize_handler(handler)
+            }
+
+            fn set_error_on_publish_gap(&$self, on: bool) {
+                $store.set_error_on_publish_gap(on)
+            }
+
+            fn error_on_publish_gap(&$self) -> bool {
+                $store.error_on_publish_gap()
+            }
+
+            fn bind(&$self, client_name: &str) -> Result<()> {
+                $store.bind(client_name)
+            }
+
+            fn take_damage_reports(&$self) -> Vec<Error> {
+                $store.take_damage_reports()
+            }
+        }
+    };
+}
+use delegate_publish_store;
+
+delegate_publish_store!([S: PublishStore + ?Sized] Arc<S>, self => (**self));

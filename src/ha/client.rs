@@ -1,0 +1,291 @@
+//! A client that stays connected to some server.
+
+use std::fmt;
+use std::ops::Deref;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::attempt::Attempts;
+use super::{DefaultServerChooser, ReconnectDelayStrategy, ServerChooser};
+use super::{ExponentialDelayStrategy, FixedDelayStrategy, MemorySubscriptionManager};
+use crate::client::driver::{self, Claim};
+use crate::client::{Client, ClientBuilder, ConnectionInfo, DisconnectHandler, SubscriptionManager};
+use crate::error::{Error, HandlerError, Result};
+use crate::store::PublishStore;
+
+/// A [`Client`] that finds a server by itself, and another one when the first is lost.
+///
+/// It is built with a list of servers, or a [`ServerChooser`], and told to [`connect_and_logon`](HAClient::connect_and_logon).
+/// From then on it recovers everything after a loss: the logon, heartbeats, stored publishes, subscriptions. Commands of the
+/// application wait meanwhile, or fail, as [`set_retry_on_disconnect`](Client::set_retry_on_disconnect) says; publishes into a
+/// store do not wait. Subscription streams go on over a failover, handlers are called again; a query in flight ends with
+/// [`Disconnected`](ErrorKind::Disconnected).
+///
+/// It derefs to [`Client`], with everything a client can do. What it does by itself cannot be done by hand:
+/// [`connect`](Client::connect), [`logon`](Client::logon) and replacing the disconnect handler fail. To be told of what
+/// happens, add a [connection-state listener](Client::add_connection_state_listener).
+///
+/// ```
+/// use amps_client::testing::Server;
+/// use amps_client::{HAClient, MemoryPublishStore};
+/// use std::time::Duration;
+///
+/// # fn main() -> amps_client::Result<()> {
+/// let server = Server::quick()?;
+/// let client = HAClient::builder("desk-pricer")
+///     .servers([server.uri("json"), "tcp://localhost:1/amps/json".to_owned()])
+///     .publish_store(MemoryPublishStore::new())
+///     .build()?;
+/// client.set_heartbeat(Duration::from_secs(5))?;
+/// client.connect_and_logon()?;
+/// client.publish("orders", r#"{"id":1}"#)?;
+/// client.publish_flush()?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct HAClient {
+    client: Client,
+    attempts: Arc<Attempts>,
+}
+
+impl HAClient {
+    /// Starts building a client of this name, with a [`MemorySubscriptionManager`], an [`ExponentialDelayStrategy`], and no
+    /// servers.
+    pub fn builder(name: impl Into<String>) -> HAClientBuilder {
+        HAClientBuilder {
+            client: Client::builder(name).driven(),
+            chooser: None,
+            delay: Box::new(ExponentialDelayStrategy::new()),
+            logon_options: String::new(),
+        }
+    }
+
+    /// Connects to the first server that accepts, logs on, and recovers what there is to recover. Does nothing if there is a
+    /// connection.
+    ///
+    /// Blocks until that is done, trying one server after the other as the chooser and the delay strategy say, for as long as
+    /// they say. [`close`](HAClient::close) on another thread ends it at once.
+    ///
+    /// # Errors
+    ///
+    /// If it fails the client is closed; it may be called again.
+    ///
+    /// * [`Connection`](ErrorKind::Connection): there is no chooser, or it has no server left; its own text says why.
+    /// * [`Authentication`](ErrorKind::Authentication), [`NotEntitled`](ErrorKind::NotEntitled): the default chooser has given up
+    ///   because of it.
+    /// * [`ReconnectMaximumExceeded`](ErrorKind::ReconnectMaximumExceeded): the delay strategy has given up.
+    /// * [`Disconnected`](ErrorKind::Disconnected): closed meanwhile.
+    /// * [`HandlerPanicked`](ErrorKind::HandlerPanicked): chooser or strategy panicked when asked.
+    /// * [`Usage`](ErrorKind::Usage): called where nothing may wait.
+    pub fn connect_and_logon(&self) -> Result<()> {
+        self.connect_until(None)
+    }
+
+    /// The same, for at most `limit`.
+    ///
+    /// # Errors
+    ///
+    /// As for [`connect_and_logon`](HAClient::connect_and_logon); [`TimedOut`](ErrorKind::TimedOut) when the time is over, its
+    /// text listing the last failure of each server.
+    pub fn connect_and_logon_timeout(&self, limit: Duration) -> Result<()> {
+        self.connect_until(Instant::now().checked_add(limit))
+    }
+
+    fn connect_until(&self, deadline: Option<Instant>) -> Result<()> {
+        let core = self.client.core();
+        core.refuse_to_hang("connect_and_logon")?;
+        let outcome = self.make_connection(deadline);
+        if outcome.is_err() {
+            self.client.close();
+        }
+        outcome
+    }
+
+    fn make_connection(&self, deadline: Option<Instant>) -> Result<()> {
+        let core = self.client.core();
+        let Some(claim) = Claim::take(core, deadline)? else { return Ok(()) };
+        self.attempts.start_anew();
+        loop {
+            if let Err(error) = self.attempts.run(&self.client, deadline) {
+                claim.give_up(core);
+                return Err(error);
+            }
+            if claim.open(core) {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Ends the connection, or the attempts to get one, and waits for it, as [`Client::close`] does. Subscriptions with a
+    /// handler and stored publishes are kept for the next [`connect_and_logon`](HAClient::connect_and_logon).
+    pub fn close(&self) {
+        self.client.close();
+    }
+
+    /// True only after [`close`](HAClient::close), or when [`connect_and_logon`](HAClient::connect_and_logon) has failed; false
+    /// while it reconnects.
+    pub fn is_disconnected(&self) -> bool {
+        self.client.core().session.lock().closed
+    }
+
+    /// What is known of the connection: what [`Client::connection_info`] says, and `haClient.reconnectDelay`, the last wait
+    /// before an attempt, and `haClient.timeout`, the limit of each logon, both in milliseconds.
+    pub fn connection_info(&self) -> ConnectionInfo {
+        self.attempts.info(&self.client)
+    }
+
+    /// How long the logon of each attempt may take; `None` means no limit. Default: 10 seconds.
+    pub fn set_logon_timeout(&self, limit: Option<Duration>) {
+        self.attempts.set_logon_timeout(limit);
+    }
+
+    /// What [`set_logon_timeout`](HAClient::set_logon_timeout) was set to.
+    pub fn logon_timeout(&self) -> Option<Duration> {
+        self.attempts.logon_timeout()
+    }
+}
+
+impl Deref for HAClient {
+    type Target = Client;
+
+    fn deref(&self) -> &Client {
+        &self.client
+    }
+}
+
+impl fmt::Debug for HAClient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("HAClient").field(&self.client).finish()
+    }
+}
+
+/// Collects what cannot change later; made by [`HAClient::builder`].
+///
+/// ```
+/// use amps_client::HAClient;
+/// use std::time::Duration;
+///
+/// # fn main() -> amps_client::Result<()> {
+/// let client = HAClient::builder("desk-pricer")
+///     .servers(["tcp://a:9007/amps/json", "tcp://b:9007/amps/json"])
+///     .reconnect_delay(Duration::from_millis(500))
+///     .logon_options("ack_conflation=100ms")
+///     .build()?;
+/// assert!(!client.is_connected());
+/// # Ok(())
+/// # }
+/// ```
+#[must_use = "nothing happens before `build`"]
+pub struct HAClientBuilder {
+    client: ClientBuilder,
+    chooser: Option<Box<dyn ServerChooser>>,
+    delay: Box<dyn ReconnectDelayStrategy>,
+    logon_options: String,
+}
+
+macro_rules! passed_on {
+    ($($(#[$doc:meta])+ $name:ident($value:ident: $type:ty);)+) => {
+        $($(#[$doc])+
+        pub fn $name(mut self, $value: $type) -> HAClientBuilder {
+            self.client = self.client.$name($value);
+            self
+        })+
+    };
+}
+
+impl HAClientBuilder {
+    /// The servers, tried in this order by a [`DefaultServerChooser`]. Replaces a chooser set before.
+    pub fn servers<I>(self, uris: I) -> HAClientBuilder
+    where
+        I: IntoIterator,
+        I::Item: Into<String>,
+    {
+        self.server_chooser(DefaultServerChooser::from_iter(uris))
+    }
+
+    /// Who chooses the server of each attempt. Default: nobody, and there is no connecting without one.
+    pub fn server_chooser(mut self, chooser: impl ServerChooser + 'static) -> HAClientBuilder {
+        self.chooser = Some(Box::new(chooser));
+        self
+    }
+
+    /// Waits this long before a server is tried again: a [`FixedDelayStrategy`]. Default: an [`ExponentialDelayStrategy`].
+    pub fn reconnect_delay(self, delay: Duration) -> HAClientBuilder {
+        self.reconnect_delay_strategy(FixedDelayStrategy::new(delay))
+    }
+
+    /// How long to wait before each attempt, and when to give up. Default: an [`ExponentialDelayStrategy`].
+    pub fn reconnect_delay_strategy(
+        mut self,
+        strategy: impl ReconnectDelayStrategy + 'static,
+    ) -> HAClientBuilder {
+        self.delay = Box::new(strategy);
+        self
+    }
+
+    /// The options of every logon: text, or [`LogonOptions`](crate::LogonOptions). Default: none, or `pretty` if the
+    /// connection string has it.
+    pub fn logon_options(mut self, options: impl Into<String>) -> HAClientBuilder {
+        self.logon_options = options.into();
+        self
+    }
+
+    /// Where published messages are kept until the server has made them durable, as
+    /// [`ClientBuilder::publish_store`]. Default: nowhere.
+    pub fn publish_store(mut self, store: impl PublishStore + 'static) -> HAClientBuilder {
+        self.client = self.client.publish_store(store);
+        self
+    }
+
+    /// Who remembers subscriptions, as [`ClientBuilder::subscription_manager`]. Default: a [`MemorySubscriptionManager`].
+    pub fn subscription_manager(mut self, manager: impl SubscriptionManager + 'static) -> HAClientBuilder {
+        self.client = self.client.subscription_manager(manager);
+        self
+    }
+
+    passed_on! {
+        /// As [`ClientBuilder::frame_limit`].
+        frame_limit(bytes: u32);
+        /// As [`ClientBuilder::outbox_limit`].
+        outbox_limit(bytes: usize);
+    }
+
+    /// Creates the client, not connected yet. Starts no thread.
+    ///
+    /// # Errors
+    ///
+    /// As for [`ClientBuilder::build`].
+    pub fn build(self) -> Result<HAClient> {
+        let HAClientBuilder { mut client, chooser, delay, logon_options } = self;
+        if !client.has_subscription_manager() {
+            client = client.subscription_manager(MemorySubscriptionManager::new());
+        }
+        let client = client.build()?;
+        let attempts = Arc::new(Attempts::new(chooser, delay, logon_options));
+        client.core().registry.set_disconnect_handler(Some(Arc::new(Reconnect(Arc::clone(&attempts)))));
+        Ok(HAClient { client, attempts })
+    }
+}
+
+impl fmt::Debug for HAClientBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HAClientBuilder").field("client", &self.client).finish_non_exhaustive()
+    }
+}
+
+/// The disconnect handler of an `HAClient`.
+struct Reconnect(Arc<Attempts>);
+
+impl DisconnectHandler for Reconnect {
+    fn on_disconnect(&self, client: &Client, cause: &Error) -> Result<(), HandlerError> {
+        self.0.lost(client, cause);
+        if let Err(error) = self.0.run(client, None)
+            && !driver::is_cancelled(client.core())
+        {
+            // What ended it, before the plain fact that it has ended (HA-17).
+            client.core().report(error, crate::callbacks::Origin::Connection);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,307 @@
+//! What all publish stores do alike: numbers, the lock, the waits, the resize handler, the replay.
+//!
+//! A store is a [`Keeper`] around a [`Backing`], which only knows where the bytes go. The lock of the keeper is never
+//! held while a replayer or a resize handler runs, and nobody waits with it.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use parking_lot::{Condvar, Mutex, MutexGuard};
+
+use super::super::number::Number;
+use super::super::sequence::{History, Sequences};
+use super::super::{PublishStore, PublishStoreResizeHandler, StoreEntry, StoreReplayer};
+use crate::error::{Error, ErrorKind, Result};
+use crate::message::Message;
+use crate::wire::block::HeaderReader;
+use crate::wire::{Block, MAX_FRAME};
+
+/// A publisher whose store may not grow asks again after this long, or sooner if there is room.
+const ASK_AGAIN: Duration = Duration::from_millis(100);
+/// A replay takes about so many bytes from the store at a time.
+const BATCH: usize = 64 << 10;
+
+/// Where the frames of a store are.
+pub(crate) trait Backing: Send {
+    /// Writes the frame of the message with this number, which is above all others.
+    fn append(&mut self, number: &Number, entry: &StoreEntry<'_>) -> Result<Appended>;
+
+    /// Makes room up to this size, as [`Appended::Full`] has named it. Less than there is changes nothing.
+    fn grow(&mut self, bytes: u64) -> Result<()>;
+
+    /// Remembers the numbers, and forgets the messages up to the persisted one. True if that made room.
+    fn discard(&mut self, history: History) -> Result<bool>;
+
+    /// Copies the frame of the lowest message from `from` to `upto`, and those after it up to about `limit` bytes.
+    /// Returns the number to go on from; `None` if there is no such message.
+    fn copy(&self, from: u64, upto: u64, limit: usize, frames: &mut Vec<u8>) -> Option<u64>;
+
+    fn count(&self) -> usize;
+
+    fn lowest(&self) -> Option<u64>;
+
+    fn highest(&self) -> Option<u64>;
+
+    /// Remembers the numbers when they begin.
+    fn remember(&mut self, _history: History) -> Result<()> {
+        Ok(())
+    }
+
+    fn bind(&mut self, _client_name: &str) -> Result<()> {
+        Ok(())
+    }
+
+    fn take_damage_reports(&mut self) -> Vec<Error> {
+        Vec::new()
+    }
+}
+
+/// What became of a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Appended {
+    Kept,
+    /// There is no room for it before the store has grown to this many bytes.
+    Full(u64),
+}
+
+/// A publish store over a backing.
+pub(crate) struct Keeper<B> {
+    state: Mutex<State<B>>,
+    /// Something that a flusher waits for was discarded.
+    discarded: Condvar,
+    /// There is room again.
+    room: Condvar,
+    resize_handler: Mutex<Option<Arc<dyn PublishStoreResizeHandler>>>,
+    gap_is_error: AtomicBool,
+}
+
+struct State<B> {
+    sequences: Sequences,
+    backing: B,
+    /// No flusher waits for a lower number.
+    awaited: u64,
+    /// Counts the discards that made room.
+    rooms: u64,
+    /// Publishers that wait for room.
+    waiting: usize,
+}
+
+type Guard<'a, B> = MutexGuard<'a, State<B>>;
+
+impl<B: Backing> Keeper<B> {
+    /// A store that goes on after this history.
+    pub(crate) fn new(backing: B, history: History) -> Keeper<B> {
+        let sequences = Sequences::new(history);
+        Keeper {
+            state: Mutex::new(State { sequences, backing, awaited: u64::MAX, rooms: 0, waiting: 0 }),
+            discarded: Condvar::new(),
+            room: Condvar::new(),
+            resize_handler: Mutex::new(None),
+            gap_is_error: AtomicBool::new(false),
+        }
+    }
+
+    /// Asks, or changes, the backing itself.
+    pub(crate) fn with_backing<R>(&self, ask: impl FnOnce(&mut B) -> R) -> R {
+        ask(&mut self.state.lock().backing)
+    }
+
+    fn handler(&self) -> Option<Arc<dyn PublishStoreResizeHandler>> {
+        self.resize_handler.lock().clone()
+    }
+
+    /// Lets the store grow to `bytes`, or waits for room for a while if that is refused.
+    fn make_room(&self, state: &mut Guard<'_, B>, bytes: u64, may_wait: bool) -> Result<()> {
+        let Some(handler) = self.handler() else { return state.backing.grow(bytes) };
+        let rooms = state.rooms;
+        let granted = MutexGuard::unlocked(state, || handler.on_resize(self, bytes));
+        if granted {
+            return state.backing.grow(bytes);
+        }
+        if !may_wait {
+            let text = format!("the publish store may not grow to {bytes} bytes, and nothing may wait here");
+            return Err(Error::new(ErrorKind::Store, text));
+        }
+        if state.rooms == rooms {
+            state.waiting += 1;
+            self.room.wait_for(state, ASK_AGAIN);
+            state.waiting -= 1;
+        }
+        Ok(())
+    }
+
+    /// Wakes those for whom a discard was good news.
+    fn announce(&self, state: &mut State<B>, made_room: bool) {
+        if state.awaited <= state.sequences.persisted() {
+            state.awaited = u64::MAX;
+            self.discarded.notify_all();
+        }
+        state.rooms += u64::from(made_room);
+        if made_room && state.waiting > 0 {
+            self.room.notify_all();
+        }
+    }
+
+    fn copy(&self, from: u64, upto: u64, limit: usize, frames: &mut Vec<u8>) -> Option<u64> {
+        frames.clear();
+        self.state.lock().backing.copy(from, upto, limit, frames)
+    }
+}
+
+impl<B: Backing> State<B> {
+    fn append(&mut self, entry: &StoreEntry<'_>) -> Result<Appended> {
+        if self.sequences.is_fresh() {
+            self.begin()?;
+        }
+        let number =
+            self.sequences.upcoming().map_err(|error| Error::new(ErrorKind::Store, error.to_string()))?;
+        self.backing.append(number, entry)
+    }
+
+    #[cold]
+    fn begin(&mut self) -> Result<()> {
+        self.sequences.begin(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default());
+        self.backing.remember(self.sequences.history())
+    }
+}
+
+impl<B: Backing> PublishStore for Keeper<B> {
+    fn store(&self, entry: &StoreEntry<'_>) -> Result<u64> {
+        let mut state = self.state.lock();
+        loop {
+            match state.append(entry)? {
+                Appended::Kept => return Ok(state.sequences.assign()),
+                Appended::Full(bytes) => self.make_room(&mut state, bytes, entry.may_wait)?,
+            }
+        }
+    }
+
+    fn discard_up_to(&self, sequence: u64) -> Result<()> {
+        let mut state = self.state.lock();
+        let news = if sequence == 0 {
+            if state.sequences.is_fresh() {
+                state.begin()?;
+            }
+            let lowest = state.backing.lowest();
+            state.sequences.settle(lowest)
+        } else {
+            let gap_is_error = self.gap_is_error.load(Ordering::Relaxed);
+            let gap = |gap| Error::new(ErrorKind::PublishStoreGap, format!("{gap}"));
+            state.sequences.discard(sequence, gap_is_error).map_err(gap)?
+        };
+        if news {
+            let history = state.sequences.history();
+            let made_room = state.backing.discard(history);
+            self.announce(&mut state, *made_room.as_ref().unwrap_or(&false));
+            made_room?;
+        }
+        Ok(())
+    }
+
+    fn replay(&self, to: &mut dyn StoreReplayer) -> Result<()> {
+        let Some(upto) = self.with_backing(|backing| backing.highest()) else { return Ok(()) };
+        let (mut next, mut frames) = (0, Vec::new());
+        while let Some(after) = self.copy(next, upto, BATCH, &mut frames) {
+            hand_out(&frames, to)?;
+            next = after;
+        }
+        Ok(())
+    }
+
+    fn replay_single(&self, to: &mut dyn StoreReplayer, sequence: u64) -> Result<bool> {
+        let mut frames = Vec::new();
+        let found = self.copy(sequence, sequence, 0, &mut frames).is_some();
+        hand_out(&frames, to)?;
+        Ok(found)
+    }
+
+    fn unpersisted_count(&self) -> usize {
+        self.with_backing(|backing| backing.count())
+    }
+
+    fn lowest_unpersisted(&self) -> Option<u64> {
+        self.with_backing(|backing| backing.lowest())
+    }
+
+    fn last_persisted(&self) -> u64 {
+        self.state.lock().sequences.persisted()
+    }
+
+    fn flush(&self, limit: Option<Duration>) -> Result<()> {
+        let deadline = limit.and_then(|limit| Instant::now().checked_add(limit));
+        let mut state = self.state.lock();
+        let Some(target) = state.backing.highest() else { return Ok(()) };
+        while state.sequences.persisted() < target {
+            state.awaited = state.awaited.min(target);
+            match deadline {
+                None => self.discarded.wait(&mut state),
+                Some(deadline) => {
+                    let timed_out = self.discarded.wait_until(&mut state, deadline).timed_out();
+                    if timed_out && state.sequences.persisted() < target {
+                        return Err(unflushed(state.backing.count(), limit));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn set_resize_handler(&self, handler: Option<Box<dyn PublishStoreResizeHandler>>) {
+        *self.resize_handler.lock() = handler.map(Arc::from);
+    }
+
+    fn set_error_on_publish_gap(&self, on: bool) {
+        self.gap_is_error.store(on, Ordering::Relaxed);
+    }
+
+    fn error_on_publish_gap(&self) -> bool {
+        self.gap_is_error.load(Ordering::Relaxed)
+    }
+
+    fn bind(&self, client_name: &str) -> Result<()> {
+        self.with_backing(|backing| backing.bind(client_name))
+    }
+
+    fn take_damage_reports(&self) -> Vec<Error> {
+        self.with_backing(B::take_damage_reports)
+    }
+}
+
+impl<B: Backing> fmt::Debug for Keeper<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = self.state.lock();
+        f.debug_struct("PublishStore")
+            .field("unpersisted", &state.backing.count())
+            .field("last_persisted", &state.sequences.persisted())
+            .field("error_on_publish_gap", &self.error_on_publish_gap())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Reads the frames and passes them on, one after the other.
+fn hand_out(frames: &[u8], to: &mut dyn StoreReplayer) -> Result<()> {
+    let mut block = Block::with_capacity(frames.len());
+    block.copy_to_front(frames);
+    let walk = block.walk(frames.len(), MAX_FRAME, &mut HeaderReader::default());
+    if let Some(error) = walk.error {
+        return Err(unreadable().with_source(error));
+    }
+    let block = Arc::new(block);
+    for entry in block.entries() {
+        let message = Message::new(block.clone(), *entry);
+        let sequence = message.sequence().ok_or_else(unreadable)?;
+        to.replay(sequence, &StoreEntry::of(&message))?;
+    }
+    Ok(())
+}
+
+fn unreadable() -> Error {
+    Error::new(ErrorKind::Store, "a message in the publish store cannot be read")
+}
+
+fn unflushed(kept: usize, limit: Option<Duration>) -> Error {
+    let text = format!("{kept} messages in the publish store are not acknowledged after {limit:.0?}");
+    Error::new(ErrorKind::TimedOut, text)
+}

@@ -1,0 +1,241 @@
+//! A publish store in memory.
+
+use super::super::number::Number;
+use super::super::sequence::History;
+use super::super::{PublishStoreResizeHandler, StoreEntry, StoreReplayer};
+use super::delegate_publish_store;
+use super::keeper::{Appended, Backing, Keeper};
+use super::runs::Runs;
+use crate::error::{Error, ErrorKind, Result};
+
+/// The memory for messages is taken in pieces of this size.
+const SEGMENT: usize = 256 << 10;
+/// The capacity of a store for which none is named.
+const DEFAULT_CAPACITY: u64 = 10_000 * 2048;
+
+/// A publish store in memory: what it keeps survives a lost connection, but not the process.
+///
+/// It holds messages as they are sent, about 70 bytes on top of topic and payload. The memory of discarded messages is
+/// used again; what is beyond the capacity is given back. Storing a message takes some tens of nanoseconds, any
+/// thread may do it, and nothing is allocated for it once the store has run for a while.
+///
+/// ```
+/// use amps_client::{CommandType, MemoryPublishStore, PublishStore, Selector, StoreEntry};
+///
+/// # fn main() -> amps_client::Result<()> {
+/// let store = MemoryPublishStore::new();
+/// let first = store.store(&StoreEntry::new(CommandType::Publish, "orders", Selector::Data(b"{\"id\":1}")))?;
+/// let second = store.store(&StoreEntry::new(CommandType::Publish, "orders", Selector::Data(b"{\"id\":2}")))?;
+/// assert_eq!((second, store.unpersisted_count()), (first + 1, 2));
+///
+/// store.discard_up_to(first)?;
+/// store.replay(&mut |sequence, entry: &StoreEntry<'_>| {
+///     assert_eq!((sequence, entry.selector), (second, Selector::Data(b"{\"id\":2}")));
+///     Ok(())
+/// })?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct MemoryPublishStore {
+    keeper: Keeper<Segments>,
+}
+
+impl MemoryPublishStore {
+    /// A store with the default capacity: 20,480,000 bytes, and as much again whenever that is used up.
+    ///
+    /// It grows as long as there is memory, unless a [resize handler](PublishStoreResizeHandler) refuses.
+    pub fn new() -> MemoryPublishStore {
+        MemoryPublishStore::with_capacity(DEFAULT_CAPACITY)
+    }
+
+    /// A store that holds messages of `bytes` in all, and wants to grow by as much whenever that is used up.
+    ///
+    /// What counts is the size of the messages as they are sent. Without a [resize handler](PublishStoreResizeHandler)
+    /// nobody is asked and the capacity does not matter. Memory is taken when it is needed, not in advance. A capacity of
+    /// 0 counts as 1.
+    ///
+    /// ```
+    /// use amps_client::{CommandType, ErrorKind, MemoryPublishStore, PublishStore, Selector, StoreEntry};
+    ///
+    /// # fn main() -> amps_client::Result<()> {
+    /// let store = MemoryPublishStore::with_capacity(1000);
+    /// store.set_resize_handler(Some(Box::new(|_: &dyn PublishStore, bytes: u64| bytes <= 2000)));
+    /// let entry = StoreEntry::new(CommandType::Publish, "orders", Selector::Data(&[b' '; 700]));
+    /// store.store(&entry)?;
+    /// store.store(&entry)?;
+    /// let refused = store.store(&entry.with_may_wait(false)).unwrap_err();
+    /// assert_eq!(refused.kind(), ErrorKind::Store);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn with_capacity(bytes: u64) -> MemoryPublishStore {
+        MemoryPublishStore { keeper: Keeper::new(Segments::new(bytes), History::default()) }
+    }
+}
+
+impl Default for MemoryPublishStore {
+    fn default() -> MemoryPublishStore {
+        MemoryPublishStore::new()
+    }
+}
+
+delegate_publish_store!([] MemoryPublishStore, self => self.keeper);
+
+/// Frames in memory, one behind the other in segments.
+#[derive(Debug)]
+pub(crate) struct Segments {
+    runs: Runs<Segment>,
+    spare: Spare,
+    /// Bytes of the frames that are kept.
+    used: u64,
+    capacity: u64,
+    step: u64,
+}
+
+#[derive(Debug)]
+struct Segment {
+    frames: Vec<u8>,
+    /// So many bytes at the start belong to discarded messages.
+    discarded: usize,
+}
+
+/// Memory for segments to come.
+#[derive(Debug)]
+struct Spare {
+    memory: Vec<Vec<u8>>,
+    limit: usize,
+}
+
+impl Segments {
+    pub(crate) fn new(capacity: u64) -> Segments {
+        let step = capacity.max(1);
+        let spare = Spare { memory: Vec::new(), limit: (step / SEGMENT as u64) as usize + 1 };
+        Segments { runs: Runs::default(), spare, used: 0, capacity: step, step }
+    }
+
+    /// Whether the active segment has room for a frame of up to `size` bytes with this number.
+    #[inline]
+    fn is_ready_for(&mut self, number: u64, size: usize) -> bool {
+        self.runs.active().is_some_and(|run| {
+            run.continues_with(number) && run.place.frames.capacity() - run.place.frames.len() >= size
+        })
+    }
+
+    /// Makes a segment active that has room for `size` bytes.
+    #[cold]
+    fn open_segment(&mut self, number: u64, size: usize) -> Result<()> {
+        let segment = Segment { frames: self.spare.take(size)?, discarded: 0 };
+        match self.runs.active() {
+            Some(run) if run.len() == 0 => run.place = segment,
+            _ => {
+                self.runs.begin(segment, number);
+            }
+        }
+        self.free_finished();
+        Ok(())
+    }
+
+    fn free_finished(&mut self) {
+        let Segments { runs, spare, used, .. } = self;
+        runs.drop_finished(|segment| spare.take_back(segment, used));
+    }
+
+    /// The size to grow to for `size` more bytes.
+    fn wanted(&self, size: u64) -> u64 {
+        let missing = (self.used + size).saturating_sub(self.capacity);
+        self.capacity.saturating_add(missing.div_ceil(self.step).saturating_mul(self.step))
+    }
+}
+
+impl Backing for Segments {
+    #[inline]
+    fn append(&mut self, number: &Number, entry: &StoreEntry<'_>) -> Result<Appended> {
+        let entry = entry.measure()?;
+        if !self.is_ready_for(number.value(), entry.size) {
+            self.open_segment(number.value(), entry.size)?;
+        }
+        let Some(run) = self.runs.active() else { return Ok(Appended::Full(self.capacity)) };
+        let frames = &mut run.place.frames;
+        let start = frames.len();
+        entry.encode(number, frames)?;
+        let size = (frames.len() - start) as u64;
+        if self.used + size > self.capacity {
+            frames.truncate(start);
+            return Ok(Appended::Full(self.wanted(size)));
+        }
+        // A frame is at most 1 GiB, and a second one only goes into a segment of 256 KiB.
+        run.push(number.value(), start as u32);
+        self.used += size;
+        Ok(Appended::Kept)
+    }
+
+    fn grow(&mut self, bytes: u64) -> Result<()> {
+        self.capacity = self.capacity.max(bytes);
+        Ok(())
+    }
+
+    fn discard(&mut self, history: History) -> Result<bool> {
+        let before = self.used;
+        let Segments { runs, spare, used, .. } = self;
+        runs.discard_up_to(history.persisted, |segment| spare.take_back(segment, used));
+        if let Some((segment, start)) = runs.floor_mark() {
+            let discarded = start.map_or(segment.frames.len(), |start| start as usize);
+            *used -= (discarded - segment.discarded) as u64;
+            segment.discarded = discarded;
+        }
+        Ok(self.used < before)
+    }
+
+    fn copy(&self, from: u64, upto: u64, limit: usize, frames: &mut Vec<u8>) -> Option<u64> {
+        let first = self.runs.at_or_after(from).filter(|first| *first <= upto)?;
+        let (run, index) = self.runs.find(first)?;
+        let run = self.runs.get(run)?;
+        let start = run.start(index)? as usize;
+        let mut next = first;
+        let mut end = start;
+        while next <= upto && next < run.end() && (next == first || end - start < limit) {
+            next += 1;
+            let following = run.start((next - first) as usize + index);
+            end = following.map_or(run.place.frames.len(), |start| start as usize);
+        }
+        frames.extend_from_slice(run.place.frames.get(start..end)?);
+        Some(next)
+    }
+
+    fn count(&self) -> usize {
+        self.runs.count()
+    }
+
+    fn lowest(&self) -> Option<u64> {
+        self.runs.lowest()
+    }
+
+    fn highest(&self) -> Option<u64> {
+        self.runs.highest()
+    }
+}
+
+impl Spare {
+    fn take(&mut self, size: usize) -> Result<Vec<u8>> {
+        if size <= SEGMENT
+            && let Some(memory) = self.memory.pop()
+        {
+            return Ok(memory);
+        }
+        let mut memory = Vec::new();
+        let failed =
+            |error| Error::new(ErrorKind::Store, "no memory for the publish store").with_source(error);
+        memory.try_reserve_exact(size.max(SEGMENT)).map_err(failed)?;
+        Ok(memory)
+    }
+
+    /// Takes back a segment in which everything is discarded.
+    fn take_back(&mut self, mut segment: Segment, used: &mut u64) {
+        *used -= (segment.frames.len() - segment.discarded) as u64;
+        if segment.frames.capacity() == SEGMENT && self.memory.len() < self.limit {
+            segment.frames.clear();
+            self.memory.push(segment.frames);
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! Which number comes next, and how far the server has come.
+//!
+//! Pure: the clock is a value that the caller hands in.
+
+use std::time::Duration;
+
+use super::number::Number;
+
+/// The sequence numbers of one publish store.
+#[derive(Debug, Clone)]
+pub(crate) struct Sequences {
+    history: History,
+    number: Number,
+}
+
+/// What a store has to remember of its numbers over a restart.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct History {
+    /// The highest number ever given out; 0 before the first.
+    pub(crate) assigned: u64,
+    /// The number before the first one, taken from the clock; 0 before that was necessary.
+    pub(crate) start: u64,
+    /// The highest number discarded; 0 before the first time.
+    pub(crate) persisted: u64,
+    /// A server has said so, rather than that it knows nothing of us.
+    pub(crate) confirmed: bool,
+}
+
+/// A server has seen less than was discarded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the server has this client's messages up to {told}, but those up to {persisted} are discarded already"
+)]
+pub(crate) struct Gap {
+    pub(crate) told: u64,
+    pub(crate) persisted: u64,
+}
+
+/// The last number there is was given out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("there is no sequence number above {}", u64::MAX)]
+pub(crate) struct Exhausted;
+
+impl Sequences {
+    /// Goes on where a store left off; [`History::default`] for a store without history.
+    pub(crate) fn new(history: History) -> Sequences {
+        Sequences { history, number: Number::new(history.assigned) }
+    }
+
+    pub(crate) fn history(&self) -> History {
+        self.history
+    }
+
+    pub(crate) fn persisted(&self) -> u64 {
+        self.history.persisted
+    }
+
+    /// True until [`Sequences::begin`] on a store without history.
+    #[inline]
+    pub(crate) fn is_fresh(&self) -> bool {
+        self.history.assigned == 0 && self.history.start == 0
+    }
+
+    /// Starts above every number that an earlier run can have used: at the milliseconds since 1970 times a million.
+    pub(crate) fn begin(&mut self, since_1970: Duration) {
+        let milliseconds = u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX);
+        self.history.start = milliseconds.saturating_mul(1_000_000);
+    }
+
+    /// The number of the next message: above everything assigned, discarded, or told by a server.
+    #[inline]
+    pub(crate) fn upcoming(&mut self) -> Result<&Number, Exhausted> {
+        let History { assigned, start, persisted, .. } = self.history;
+        let next = assigned.max(start).max(persisted).checked_add(1).ok_or(Exhausted)?;
+        self.number.turn_to(next);
+        Ok(&self.number)
+    }
+
+    /// The upcoming number belongs to a message now.
+    #[inline]
+    pub(crate) fn assign(&mut self) -> u64 {
+        self.history.assigned = self.number.value();
+        self.history.assigned
+    }
+
+    /// A server knows nothing of us: makes sure that there is a last persisted number. True if there was none.
+    pub(crate) fn settle(&mut self, lowest_kept: Option<u64>) -> bool {
+        let History { assigned, start, persisted, .. } = self.history;
+        if persisted == 0 {
+            self.history.persisted =
+                lowest_kept.map_or(assigned.max(start), |lowest| lowest.saturating_sub(1));
+        }
+        persisted != self.history.persisted
+    }
+
+    /// A server has everything up to `sequence`. False if that is nothing new.
+    pub(crate) fn discard(&mut self, sequence: u64, gap_is_error: bool) -> Result<bool, Gap> {
+        let History { persisted, confirmed, .. } = self.history;
+        if sequence < persisted {
+            let gap = gap_is_error && confirmed;
+            return if gap { Err(Gap { told: sequence, persisted }) } else { Ok(false) };
+        }
+        self.history.confirmed = true;
+        self.history.persisted = sequence;
+        Ok(sequence > persisted)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Duration = Duration::from_millis(1_795_337_320_826);
+    const START: u64 = 1_795_337_320_826_000_000;
+
+    fn fresh() -> Sequences {
+        Sequences::new(History::default())
+    }
+
+    fn next(sequences: &mut Sequences) -> u64 {
+        if sequences.is_fresh() {
+            sequences.begin(NOW);
+        }
+        sequences.upcoming().unwrap();
+        sequences.assign()
+    }
+
+    /// PS-4, PS-5.
+    #[test]
+    fn numbers_start_at_the_clock_and_grow_by_one() {
+        let mut sequences = fresh();
+        assert!(sequences.is_fresh());
+        assert_eq!([(); 3].map(|()| next(&mut sequences)), [START + 1, START + 2, START + 3]);
+        assert_eq!(sequences.persisted(), 0);
+    }
+
+    #[test]
+    fn a_number_that_no_message_got_is_not_used_up() {
+        let mut sequences = fresh();
+        sequences.begin(NOW);
+        assert_eq!(sequences.upcoming().unwrap().value(), START + 1);
+        assert_eq!(sequences.upcoming().unwrap().value(), START + 1);
+        assert_eq!(next(&mut sequences), START + 1);
+    }
+
+    /// PS-6, rule 100.
+    #[test]
+    fn the_next_number_is_above_what_the_server_tells() {
+        let mut sequences = fresh();
+        next(&mut sequences);
+        assert_eq!(sequences.discard(START + 500, false), Ok(true));
+        assert_eq!(next(&mut sequences), START + 501);
+
+        let mut restarted = fresh();
+        restarted.discard(42, false).unwrap();
+        assert_eq!(next(&mut restarted), START + 1, "above what an earlier run may have sent after 42");
+    }
+
+    #[test]
+    fn numbers_go_on_after_a_restart() {
+        let history = History { assigned: 7, start: 2, persisted: 5, confirmed: true };
+        assert_eq!(next(&mut Sequences::new(history)), 8);
+        assert_eq!(next(&mut Sequences::new(History { persisted: 9, ..history })), 10);
+    }
+
+    /// PS-10.
+    #[test]
+    fn the_discard_point_only_grows() {
+        let mut sequences = fresh();
+        for (told, news, persisted) in [(5, true, 5), (3, false, 5), (5, false, 5), (8, true, 8)] {
+            assert_eq!(sequences.discard(told, false), Ok(news), "{told}");
+            assert_eq!(sequences.persisted(), persisted, "{told}");
+        }
+    }
+
+    /// PS-10, PS-11, rules 108 and 109.
+    #[test]
+    fn a_gap_is_an_error_only_if_wanted_and_only_with_history() {
+        let mut sequences = fresh();
+        assert_eq!(sequences.discard(100, true), Ok(true));
+        assert_eq!(sequences.discard(100, true), Ok(false));
+        assert_eq!(sequences.discard(99, true), Err(Gap { told: 99, persisted: 100 }));
+        assert_eq!(sequences.discard(99, false), Ok(false));
+        assert_eq!(sequences.persisted(), 100);
+    }
+
+    /// PS-10.
+    #[test]
+    fn a_server_without_history_only_fixes_the_point_to_count_from() {
+        let mut sequences = fresh();
+        sequences.begin(NOW);
+        assert!(sequences.settle(None));
+        assert_eq!(sequences.persisted(), START);
+        assert!(!sequences.settle(None));
+        assert_eq!(sequences.discard(7, true), Ok(false), "no server has confirmed anything yet");
+        assert_eq!(next(&mut sequences), START + 1);
+
+        let mut kept = Sequences::new(History { assigned: 30, ..History::default() });
+        assert!(kept.settle(Some(28)));
+        assert_eq!(kept.persisted(), 27);
+        assert_eq!(next(&mut kept), 31);
+    }
+
+    #[test]
+    fn the_last_number_there_is_can_be_used_but_none_after_it() {
+        let mut sequences = fresh();
+        sequences.begin(NOW);
+        sequences.discard(u64::MAX - 1, false).unwrap();
+        assert_eq!(next(&mut sequences), u64::MAX);
+        assert_eq!(sequences.upcoming().unwrap_err(), Exhausted);
+    }
+}
