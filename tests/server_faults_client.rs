@@ -214,15 +214,19 @@ fn a_publisher_waits_for_a_server_that_does_not_read() {
 fn a_client_comes_back_when_the_listener_is_open_again() {
     let (server, client, record) = scene();
     let uri = server.uri("json");
-    client.set_disconnect_handler(move |client: &Client, _: &amps_client::Error| -> Result<()> {
-        client.connect(&uri)?;
-        client.logon()
-    });
+    let reconnects =
+        client.set_disconnect_handler(move |client: &Client, _: &amps_client::Error| -> Result<()> {
+            client.connect(&uri)?;
+            client.logon()
+        });
+    reconnects.unwrap();
     let closed = server.fault(Fault::refuse_connections().when(When::receives("subscribe")));
     server.fault(Fault::close().when(When::receives("subscribe")));
     assert_eq!(client.subscribe("t", "").unwrap_err().kind(), ErrorKind::Disconnected);
     record.wait_for_failure(ErrorKind::HandlerFailed, "");
+    record.wait_for_failure(ErrorKind::Disconnected, "reconnect failed");
     closed.release();
+    client.publish("t", "has the handler try again").unwrap();
     client.publish_flush().unwrap();
     assert_eq!(server.sessions().len(), 1);
 }

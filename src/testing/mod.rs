@@ -40,7 +40,8 @@
 //!   [`Server::counters`] look inside.
 //! * [`Clock::manual`] makes expiry, conflation and heartbeats happen when the test says so.
 //! * [`Server::restart`], [`Server::pause_listening`] and [`Server::disconnect`] are the failures a client must
-//!   survive.
+//!   survive; [`Server::fault`] makes all kinds of trouble at a chosen moment ([`Fault`], [`When`]), and
+//!   [`Server::gate`] holds the server up there ([`Gate`]).
 //! * [`ScriptedPeer`] plays what no server does: it expects frames and sends bytes as a script says.
 
 mod auth;
