@@ -95,7 +95,8 @@ impl Hub {
         let mut turn = self.lock();
         let id = connection.id;
         if let Some(instance) = turn.instance_mut(id) {
-            instance.sessions.insert(id.number, Session::new(connection));
+            let interval = instance.settings.ack_conflation;
+            instance.sessions.insert(id.number, Session::new(connection, interval));
         }
         turn.check_age(id);
     }

@@ -123,16 +123,8 @@ impl Server {
     }
 
     fn publish_for(&self, payload_type: PayloadType, topic: &str, payload: &[u8]) -> Result<()> {
-        let publication = Publication {
-            payload_type,
-            topic,
-            payload,
-            is_delta: false,
-            sow_key: "",
-            correlation_id: "",
-            lifetime: None,
-            user_id: "",
-        };
+        let publication =
+            Publication { instance: self.instance, ..Publication::new(payload_type, topic, payload) };
         if topic.is_empty() {
             return Err(refused("publish to", topic, Refusal::NoTopic));
         }

@@ -26,9 +26,13 @@
 //! * Message types `json`, `fix`, `nvfix` and `binary`.
 //! * Every acknowledgement and every reason of a refusal, heartbeats, and limits for slow consumers.
 //!
+//! * Sequence numbers of publishers: duplicates are discarded, also after a reconnect or a restart.
+//! * A journal of chosen topics ([`Topic::journaled`], [`ServerBuilder::journal`]), with all that comes with it: unique
+//!   client names, and `persisted` acknowledgements for many publishes at once.
+//!
 //! What it does not do it refuses with `not supported`: bookmark subscriptions, queues, aggregation, pagination and
-//! field selection. Nothing is journaled, so a publish is acknowledged as persisted when it is processed, and client
-//! names need not be unique.
+//! field selection. The journal is not replayed yet. Without a journal a publish is acknowledged as persisted when it is
+//! processed, and client names need not be unique.
 //!
 //! # Testing with it
 //!
@@ -65,18 +69,21 @@ mod garbage;
 mod hub;
 mod inside;
 mod inspect;
+mod journal;
 mod listener;
 mod options;
 mod order;
 mod outbox;
 mod pattern;
 mod payload;
+mod persisted;
 mod query;
 mod reader;
 mod record_key;
 mod recorder;
 mod refusal;
 mod scripted;
+mod sequences;
 mod server;
 mod session;
 mod settings;
@@ -99,7 +106,7 @@ pub use entitlement::{Access, Action, Entitled, Entitlement};
 pub use expectation::Expectation;
 pub use faults::{ArmedFault, Damage, Fault, FaultInfo, Gate, ShutGate, When};
 pub use frame::Frame;
-pub use inspect::{SessionInfo, SowRecord, SubscriptionInfo};
+pub use inspect::{JournalEntry, SessionInfo, SowRecord, SubscriptionInfo};
 pub use listener::Listener;
 pub use recorder::{Counters, SeenFrame};
 pub use scripted::{

@@ -349,7 +349,12 @@ mod tests {
     }
 
     fn results(query_id: &str) -> Results {
-        let topic = Arc::new(TopicInfo { payload_type: PayloadType::Json, name: "t".into(), sow: None });
+        let topic = Arc::new(TopicInfo {
+            payload_type: PayloadType::Json,
+            name: "t".into(),
+            sow: None,
+            is_journaled: false,
+        });
         let found = Found { topic, record: Arc::default() };
         Results::new(query_id, 1, Shown { sow_key: false, timestamp: false }, vec![found])
     }

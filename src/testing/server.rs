@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 
@@ -11,6 +12,7 @@ use super::connection::{Connection, Terms};
 use super::crew::Crew;
 use super::faults::Faults;
 use super::hub::Hub;
+use super::journal::JournalRules;
 use super::listener::{Port, Welcome};
 use super::recorder::Recorder;
 use super::settings::Settings;
@@ -52,6 +54,7 @@ pub struct Server {
     pub(crate) instance: usize,
     pub(crate) settings: Arc<Settings>,
     pub(crate) rules: Arc<[Rule]>,
+    journaled: JournalRules,
     pub(crate) recorder: Arc<Recorder>,
     pub(crate) faults: Arc<Faults>,
     ports: Arc<[Port]>,
@@ -70,6 +73,8 @@ impl Server {
     /// Starts a server for a first try: one TCP listener on the loopback address that takes every message type, and
     /// nobody is asked for a password.
     ///
+    /// * Everything is journaled. So client names are unique: a client that logs on under the name of another takes its
+    ///   place. Publishes are acknowledged as persisted every 20 ms.
     /// * A topic whose name begins with `sow/` keeps the last message for each key, which is the field `/id` (for
     ///   `binary` messages, the key that the publisher gives). Its records expire as the publisher says.
     /// * A topic whose name begins with `queue/` is refused: queues are not there yet.
@@ -80,7 +85,13 @@ impl Server {
     ///
     /// [`Connection`](ErrorKind::Connection) if no port or no thread can be had.
     pub fn quick() -> Result<Server> {
-        Server::builder().listen_tcp().quick_topics().record_frames(0).start()
+        Server::builder()
+            .listen_tcp()
+            .quick_topics()
+            .journal(".*")
+            .ack_conflation(Duration::from_millis(20))
+            .record_frames(0)
+            .start()
     }
 
     /// Configures a server.
@@ -91,6 +102,7 @@ impl Server {
     pub(crate) fn start(
         settings: Settings,
         rules: Arc<[Rule]>,
+        journaled: JournalRules,
         ports: Vec<Port>,
         clock: Clock,
     ) -> Result<Server> {
@@ -105,7 +117,7 @@ impl Server {
             clock: clock.clone(),
             faults: faults.clone(),
         };
-        let state = State::new(rules.clone());
+        let state = State::new(rules.clone(), journaled.clone());
         let instance = Instance::new(settings.clone(), recorder.clone());
         let hub = Hub::new(clock, World::new(state, vec![instance]));
         let crew = Arc::new(Crew::new(hub.clone(), 0, terms));
@@ -114,6 +126,7 @@ impl Server {
             instance: 0,
             settings,
             rules,
+            journaled,
             recorder,
             faults,
             ports,
@@ -181,7 +194,7 @@ impl Server {
     /// As [`restart`](Server::restart).
     pub fn restart_empty(&self) -> Result<()> {
         self.stop();
-        self.hub.lock().state = State::new(self.rules.clone());
+        self.hub.lock().state = State::new(self.rules.clone(), self.journaled.clone());
         self.run()
     }
 
