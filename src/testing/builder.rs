@@ -7,7 +7,7 @@ use super::auth::Auth;
 use super::clock::Clock;
 use super::entitlement::{Entitlement, Rules};
 use super::journal::JournalRules;
-use super::listener::Listener;
+use super::listener::{Listener, Port};
 use super::pattern::Pattern;
 use super::server::Server;
 use super::settings::Settings;
@@ -259,7 +259,13 @@ impl ServerBuilder {
     /// [`Usage`](ErrorKind::Usage) for a configuration that makes no sense, such as a key field that is none or an
     /// address that other machines can reach; [`Connection`](ErrorKind::Connection) if an address cannot be had. The
     /// text names the offender.
-    pub fn start(mut self) -> Result<Server> {
+    pub fn start(self) -> Result<Server> {
+        let mut servers = Server::launch(self.plan(1)?)?;
+        servers.pop().ok_or_else(|| Error::new(ErrorKind::Usage, "a server has one instance"))
+    }
+
+    /// Checks everything and takes the addresses, so many times.
+    pub(crate) fn plan(mut self, instances: usize) -> Result<Plan> {
         if self.listeners.is_empty() {
             self.listeners.push(Listener::tcp());
         }
@@ -268,8 +274,21 @@ impl ServerBuilder {
             let text = format!("`{}` is no version: four numbers with dots between", self.settings.version);
             return Err(Error::new(ErrorKind::Usage, text));
         }
-        let rules: Vec<Rule> =
-            self.topics.iter().map(|topic| topic.rule(self.settings.separator)).collect::<Result<_>>()?;
+        let rules = self.topics.iter().map(|topic| topic.rule(self.settings.separator));
+        let rules: Vec<Rule> = rules.collect::<Result<_>>()?;
+        let journaled = self.journal_rules()?;
+        let ports = |_| self.listeners.iter().map(|listener| listener.bind(self.allow_remote)).collect();
+        let ports = (0..instances).map(ports).collect::<Result<_>>()?;
+        Ok(Plan {
+            rules: rules.into(),
+            journaled,
+            ports,
+            clock: self.clock,
+            settings: Arc::new(self.settings),
+        })
+    }
+
+    fn journal_rules(&self) -> Result<JournalRules> {
         let patterns = self.journaled.iter().map(|text| {
             Pattern::compile(text).ok_or_else(|| {
                 Error::new(
@@ -278,10 +297,17 @@ impl ServerBuilder {
                 )
             })
         });
-        let journaled =
-            JournalRules { patterns: patterns.collect::<Result<_>>()?, limit: self.journal_limit };
-        let ports = self.listeners.iter().map(|listener| listener.bind(self.allow_remote));
-        let ports = ports.collect::<Result<_>>()?;
-        Server::start(self.settings, rules.into(), journaled, ports, self.clock)
+        Ok(JournalRules { patterns: patterns.collect::<Result<_>>()?, limit: self.journal_limit })
     }
+}
+
+/// What a builder came to: all that is needed to start.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    pub(crate) settings: Arc<Settings>,
+    pub(crate) rules: Arc<[Rule]>,
+    pub(crate) journaled: JournalRules,
+    /// The listeners of each instance.
+    pub(crate) ports: Vec<Vec<Port>>,
+    pub(crate) clock: Clock,
 }

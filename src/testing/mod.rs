@@ -51,6 +51,7 @@
 mod auth;
 mod builder;
 mod clock;
+mod cluster;
 mod commands;
 mod conflation;
 mod connection;
@@ -102,6 +103,7 @@ mod writer;
 pub use auth::{Auth, LogonAnswer, LogonAttempt, UserTable};
 pub use builder::ServerBuilder;
 pub use clock::Clock;
+pub use cluster::Cluster;
 pub use entitlement::{Access, Action, Entitled, Entitlement};
 pub use expectation::Expectation;
 pub use faults::{ArmedFault, Damage, Fault, FaultInfo, Gate, ShutGate, When};
