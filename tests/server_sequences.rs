@@ -289,6 +289,15 @@ fn a_message_is_delivered_before_it_is_acknowledged() {
     assert_eq!(kinds, ["p", "processed", "completed", "persisted"]);
 }
 
+/// K-10: the number 0 is none.
+#[test]
+fn zero_is_no_sequence_number() {
+    let server = server();
+    let (mut client, ..) = log_on(&server, "c");
+    assert_eq!(answers(&mut client, &[0, 0]), ["0 of 0", "0 of 0"]);
+    assert_eq!((server.highest_sequence("c"), server.journal().len()), (0, 2));
+}
+
 /// K-10: a sequence of a client without a name, on a server without a journal, is nobody's.
 #[test]
 fn clients_without_a_name_share_no_sequence() {

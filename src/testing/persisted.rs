@@ -31,7 +31,7 @@ impl World {
     /// message without a number cannot be told apart in that, and is acknowledged at once.
     pub(crate) fn acknowledge(&mut self, command: &Command<'_>) {
         let now = self.now;
-        match command.message.sequence().filter(|_| self.state.has_journal()) {
+        match command.sequence().filter(|_| self.state.has_journal()) {
             None => {
                 let sequence = command.message.sequence();
                 command.ack(Ack { kind: AckType::PERSISTED, sequence, ..Ack::default() }, now);

@@ -25,6 +25,7 @@ pub(crate) struct State {
     pub(crate) sequences: Sequences,
     pub(crate) journal: Journal,
     journaled: JournalRules,
+    has_journal: bool,
 }
 
 /// A SOW topic and its records.
@@ -155,8 +156,10 @@ pub(crate) enum Place {
 
 impl State {
     pub(crate) fn new(rules: Arc<[Rule]>, journaled: JournalRules) -> State {
+        let has_journal = !journaled.patterns.is_empty() || rules.iter().any(|rule| rule.is_journaled);
         State {
             rules,
+            has_journal,
             sows: Vec::new(),
             places: HashMap::new(),
             expiries: BTreeSet::new(),
@@ -168,7 +171,7 @@ impl State {
 
     /// True if there is a journal at all: some topic may be journaled.
     pub(crate) fn has_journal(&self) -> bool {
-        !self.journaled.patterns.is_empty() || self.rules.iter().any(|rule| rule.is_journaled)
+        self.has_journal
     }
 
     fn journals(&self, payload_type: PayloadType, topic: &str) -> bool {

@@ -103,11 +103,17 @@ impl<'a> Writer<'a> {
         if is_heartbeat && self.is_mute() {
             return Ok(());
         }
-        let Ok(shown) = Frame::of_body(frame.bytes.get(4..).unwrap_or_default()) else { return Ok(()) };
-        let moment = Moment::Sending { frame: &shown, size: frame.bytes.len(), point: frame.point, number };
-        let strikes = self.connection.terms().faults.strikes(self.connection, &moment);
-        let earlier = self.swapped.take();
+        let shown = Frame::of_body(frame.bytes.get(4..).unwrap_or_default());
+        let (point, size) = (frame.point, frame.bytes.len());
         let mut pieces = vec![Piece { bytes: frame.bytes, ack: frame.ack }];
+        let Ok(shown) = shown else {
+            // What cannot be read is nothing that a fault could be about.
+            self.put(&pieces, 0);
+            return Ok(());
+        };
+        let earlier = self.swapped.take();
+        let moment = Moment::Sending { frame: &shown, size, point, number, ends_swap: earlier.is_some() };
+        let strikes = self.connection.terms().faults.strikes(self.connection, &moment);
         for strike in &strikes {
             pieces = self.alter(pieces, &shown, strike, time);
         }

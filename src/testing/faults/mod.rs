@@ -371,10 +371,14 @@ impl What {
 
     /// Whether the frame of this moment has what it takes to be struck.
     fn fits(&self, moment: &Moment<'_>) -> bool {
-        let (Moment::Receiving { frame, .. } | Moment::Sending { frame, .. }) = moment else { return true };
+        let (Moment::Receiving { frame, ends_swap, .. } | Moment::Sending { frame, ends_swap, .. }) = moment
+        else {
+            return true;
+        };
         let command = frame.message().command();
         match self {
             What::Damage(damage) => damage.fits(frame),
+            What::Alter(Alteration::Swap) => !ends_swap,
             What::Answer(Answer::Refuse { .. }) => command != CommandType::Heartbeat,
             What::Answer(Answer::RetryLogon { .. }) => command == CommandType::Logon,
             _ => true,
