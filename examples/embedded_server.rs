@@ -1,11 +1,15 @@
 //! A server for clients in any language.
 //!
 //! ```text
-//! cargo run --example embedded_server -- [--port N] [--unix PATH]
+//! cargo run --example embedded_server -- [--port N] [--unix PATH] [--instances N]
 //! ```
 //!
 //! It prints its address for JSON clients, and with `--unix` on a second line that of the Unix socket; for another message
-//! type replace `json`. `amps_client::testing::Server::quick` says which topics it has. Only this machine can connect.
+//! type replace `json`. `amps_client::testing::Server::quick` says which topics it has, and what else there is to know of
+//! it. Only this machine can connect.
+//!
+//! With `--instances` it is a cluster: so many servers that share what they remember, each with an address of its own, one
+//! a line. A port or a path can be given for one instance only.
 //!
 //! Ctrl-C ends it. It also ends when its standard input is a pipe and the other end is closed: a program that starts it so
 //! leaves no server behind. Only then is the Unix socket removed; one that was left behind is replaced at the next start.
@@ -13,30 +17,34 @@
 use std::error::Error;
 use std::io;
 use std::net::Ipv4Addr;
+use std::time::Duration;
 
-use amps_client::testing::{Listener, Server};
+use amps_client::testing::{Cluster, Listener, Server, ServerBuilder};
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let mut builder = Server::builder().quick_topics().record_frames(0);
-    for listener in listeners(std::env::args().skip(1))? {
-        builder = builder.listen(listener);
-    }
-    let server = builder.start()?;
-    for uri in server.uris("json") {
+    let Options { builder, instances } = options(std::env::args().skip(1))?;
+    let cluster = Cluster::new(builder, instances)?;
+    for uri in cluster.servers().iter().flat_map(|server| server.uris("json")) {
         println!("{uri}");
     }
     if stdin_is_pipe()? {
         io::copy(&mut io::stdin(), &mut io::sink())?;
-        return Ok(()); // dropping the server stops it and removes its socket
+        return Ok(()); // dropping the cluster stops it and removes its socket
     }
     loop {
         std::thread::park();
     }
 }
 
-/// Where to listen, from the command line: TCP always, on a port that the system chooses unless one is given.
-fn listeners(mut args: impl Iterator<Item = String>) -> Result<Vec<Listener>, Box<dyn Error>> {
-    let (mut tcp, mut unix) = (Listener::tcp(), None);
+/// What the command line asks for.
+struct Options {
+    builder: ServerBuilder,
+    instances: usize,
+}
+
+/// Reads the command line. It listens on TCP always, on a port that the system chooses unless one is given.
+fn options(mut args: impl Iterator<Item = String>) -> Result<Options, Box<dyn Error>> {
+    let (mut tcp, mut unix, mut instances) = (Listener::tcp(), None, 1);
     while let Some(option) = args.next() {
         let value = args.next().ok_or_else(|| format!("{option} needs a value"))?;
         match option.as_str() {
@@ -45,10 +53,17 @@ fn listeners(mut args: impl Iterator<Item = String>) -> Result<Vec<Listener>, Bo
                 tcp = Listener::tcp_at((Ipv4Addr::LOCALHOST, port));
             }
             "--unix" => unix = Some(unix_listener(&value)?),
-            _ => return Err(format!("no such option: {option}; there are --port N and --unix PATH").into()),
+            "--instances" => instances = value.parse().map_err(|_| format!("{value} is not a number"))?,
+            _ => {
+                let known = "--port N, --unix PATH and --instances N";
+                return Err(format!("no such option: {option}; there are {known}").into());
+            }
         }
     }
-    Ok(std::iter::once(tcp).chain(unix).collect())
+    let quick = Server::builder().quick_topics().journal(".*").ack_conflation(Duration::from_millis(20));
+    let listeners = std::iter::once(tcp).chain(unix);
+    let builder = listeners.fold(quick.record_frames(0), ServerBuilder::listen);
+    Ok(Options { builder, instances })
 }
 
 /// Listens at this path, where a server that was killed may have left its socket.

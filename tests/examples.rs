@@ -206,11 +206,31 @@ fn the_embedded_server_needs_no_input() {
 fn the_embedded_server_listens_where_it_is_told() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port().to_string();
-    for args in [["--port", &port], ["--port", "many"], ["--prot", "9007"]] {
+    for args in [["--port", &port], ["--port", "many"], ["--prot", "9007"], ["--instances", "many"]] {
         let outcome = Program::start("embedded_server", &args, Stdio::null()).finish();
         assert_eq!((outcome.lines.len(), outcome.status.code()), (0, Some(1)), "{args:?}");
         assert!(args.iter().any(|arg| outcome.errors.contains(arg)), "{args:?}: {outcome:?}");
     }
+}
+
+#[test]
+fn the_embedded_server_serves_as_a_cluster_too() {
+    let mut server = Program::start("embedded_server", &["--instances", "3"], Stdio::piped());
+    let uris = [server.line(), server.line(), server.line()];
+    uris.iter().for_each(|uri| round_trip(uri));
+    // What one has learned the others know.
+    let client = Client::builder("visitor of another").build().unwrap();
+    client.connect(&uris[0]).unwrap();
+    client.logon().unwrap();
+    client.publish("sow/visits", r#"{"id":2}"#).unwrap();
+    client.publish_flush().unwrap();
+    let other = Client::builder("visitor of another").build().unwrap();
+    other.connect(&uris[2]).unwrap();
+    other.logon().unwrap();
+    let records = other.sow("sow/visits", "/id = 2").unwrap();
+    assert_eq!(records.count(), 3, "the record, and the two ends of the answer");
+    server.close_input();
+    assert!(server.finish().status.success());
 }
 
 #[cfg(unix)]

@@ -6,7 +6,9 @@ use std::time::Duration;
 use super::auth::Auth;
 use super::clock::Clock;
 use super::entitlement::{Entitlement, Rules};
-use super::listener::Listener;
+use super::journal::JournalRules;
+use super::listener::{Listener, Port};
+use super::pattern::Pattern;
 use super::server::Server;
 use super::settings::Settings;
 use super::topic::{Expiration, Rule, Topic};
@@ -37,6 +39,9 @@ pub struct ServerBuilder {
     listeners: Vec<Listener>,
     allow_remote: bool,
     topics: Vec<Topic>,
+    /// Regular expressions over the names of journaled topics.
+    journaled: Vec<String>,
+    journal_limit: usize,
     clock: Clock,
     settings: Settings,
 }
@@ -47,6 +52,8 @@ impl ServerBuilder {
             listeners: Vec::new(),
             allow_remote: false,
             topics: Vec::new(),
+            journaled: Vec::new(),
+            journal_limit: 100_000,
             clock: Clock::real(),
             settings: Settings {
                 auth: None,
@@ -60,6 +67,8 @@ impl ServerBuilder {
                 heartbeat_factor: 2,
                 implicit_logon: None,
                 regex_topics: true,
+                ack_conflation: Duration::from_secs(1),
+                duplicates_succeed: false,
                 record_limit: 10_000,
             },
         }
@@ -117,6 +126,46 @@ impl ServerBuilder {
     pub fn quick_topics(self) -> ServerBuilder {
         self.topic(Topic::sow("sow/").key("/id").expiration(Expiration::PerMessage).for_prefix())
             .topic(Topic::queue("queue/").for_prefix())
+    }
+
+    /// Journals every topic in whose name this regular expression occurs, configured or not. Default: only those that
+    /// are [configured](Topic::journaled) so.
+    ///
+    /// ```
+    /// use amps_client::testing::Server;
+    ///
+    /// # fn main() -> amps_client::Result<()> {
+    /// let server = Server::builder().journal(r"^audit\.").start()?;
+    /// server.publish("audit.orders", "kept")?;
+    /// server.publish("orders", "not kept")?;
+    /// assert_eq!(server.journal().len(), 1);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn journal(mut self, pattern: impl Into<String>) -> ServerBuilder {
+        self.journaled.push(pattern.into());
+        self
+    }
+
+    /// How many messages the journal keeps; the oldest give way. Default: 100,000, and never more than 128 MiB of
+    /// payload.
+    pub fn max_journal_entries(mut self, limit: usize) -> ServerBuilder {
+        self.journal_limit = limit;
+        self
+    }
+
+    /// How long `persisted` acknowledgements are collected, if there is a journal: a publisher gets one for all its
+    /// messages of that time. Default: 1 second. The logon option `ack_conflation` beats it; zero acknowledges each.
+    pub fn ack_conflation(mut self, interval: Duration) -> ServerBuilder {
+        self.settings.ack_conflation = interval;
+        self
+    }
+
+    /// Whether a message whose sequence number its client has used before is acknowledged like any other. Default:
+    /// false; its acknowledgement is then a failure with the reason `duplicate`. It is discarded in any case.
+    pub fn acknowledge_duplicates(mut self, acknowledge: bool) -> ServerBuilder {
+        self.settings.duplicates_succeed = acknowledge;
+        self
     }
 
     /// Asks this about each logon. Default: everyone is accepted.
@@ -210,7 +259,13 @@ impl ServerBuilder {
     /// [`Usage`](ErrorKind::Usage) for a configuration that makes no sense, such as a key field that is none or an
     /// address that other machines can reach; [`Connection`](ErrorKind::Connection) if an address cannot be had. The
     /// text names the offender.
-    pub fn start(mut self) -> Result<Server> {
+    pub fn start(self) -> Result<Server> {
+        let mut servers = Server::launch(self.plan(1)?)?;
+        servers.pop().ok_or_else(|| Error::new(ErrorKind::Usage, "a server has one instance"))
+    }
+
+    /// Checks everything and takes the addresses, so many times.
+    pub(crate) fn plan(mut self, instances: usize) -> Result<Plan> {
         if self.listeners.is_empty() {
             self.listeners.push(Listener::tcp());
         }
@@ -219,9 +274,40 @@ impl ServerBuilder {
             let text = format!("`{}` is no version: four numbers with dots between", self.settings.version);
             return Err(Error::new(ErrorKind::Usage, text));
         }
-        let rules: Vec<Rule> =
-            self.topics.iter().map(|topic| topic.rule(self.settings.separator)).collect::<Result<_>>()?;
-        let ports = self.listeners.iter().map(|listener| listener.bind(self.allow_remote));
-        Server::start(self.settings, rules.into(), ports.collect::<Result<_>>()?, self.clock)
+        let rules = self.topics.iter().map(|topic| topic.rule(self.settings.separator));
+        let rules: Vec<Rule> = rules.collect::<Result<_>>()?;
+        let journaled = self.journal_rules()?;
+        let ports = |_| self.listeners.iter().map(|listener| listener.bind(self.allow_remote)).collect();
+        let ports = (0..instances).map(ports).collect::<Result<_>>()?;
+        Ok(Plan {
+            rules: rules.into(),
+            journaled,
+            ports,
+            clock: self.clock,
+            settings: Arc::new(self.settings),
+        })
     }
+
+    fn journal_rules(&self) -> Result<JournalRules> {
+        let patterns = self.journaled.iter().map(|text| {
+            Pattern::compile(text).ok_or_else(|| {
+                Error::new(
+                    ErrorKind::Usage,
+                    format!("`{text}` is no regular expression for journaled topics"),
+                )
+            })
+        });
+        Ok(JournalRules { patterns: patterns.collect::<Result<_>>()?, limit: self.journal_limit })
+    }
+}
+
+/// What a builder came to: all that is needed to start.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    pub(crate) settings: Arc<Settings>,
+    pub(crate) rules: Arc<[Rule]>,
+    pub(crate) journaled: JournalRules,
+    /// The listeners of each instance.
+    pub(crate) ports: Vec<Vec<Port>>,
+    pub(crate) clock: Clock,
 }

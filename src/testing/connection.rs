@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
-use std::time::Duration;
 
 use parking_lot::Mutex;
 
@@ -59,9 +58,6 @@ pub(crate) enum Flow {
     /// Write what is queued, then close.
     Finish,
 }
-
-/// How long a writer may take to come to rest before a reset cuts it off.
-const REST: Duration = Duration::from_millis(100);
 
 impl Connection {
     pub(crate) fn new(
@@ -179,31 +175,33 @@ impl Connection {
         if self.terms.faults.may_strike() {
             for strike in self.terms.faults.strikes(self, moment) {
                 self.suffer(&strike, moment, hub);
-                self.terms.faults.note(&strike);
             }
         }
     }
 
     /// Carries out a fault of the connection. What hampers the writer does so behind what is queued.
     pub(crate) fn suffer(self: &Arc<Connection>, strike: &Strike, moment: &Moment<'_>, hub: &Hub) {
+        let faults = &self.terms.faults;
+        if let What::End(_) = strike.what() {
+            // Before the peer can see it.
+            faults.note(strike);
+        }
         match strike.what() {
-            What::End(Ending::Reset) => {
-                self.outbox.close();
-                self.outbox.wait_idle(REST);
-                self.reset(hub);
-            }
+            What::End(Ending::Reset) => self.reset(hub),
             What::End(_) => self.end(hub),
             What::Hamper { reading, writing } => {
                 let effect = self.begin(strike, self.terms.clock.time(), hub);
                 reading.iter().for_each(|reading| self.hamper_reading(*reading, &effect));
                 if let Some(writing) = writing {
                     let now = self.terms.clock.time();
-                    self.outbox.push_hindrance(Hindrance::new(*writing, effect, now), now);
+                    self.outbox.push_hindrance(Hindrance::new(*writing, effect, &self.terms.clock), now);
                 }
+                faults.note(strike);
             }
             What::RefuseConnections => {
                 let is_acceptor = matches!(moment, Moment::Accepted);
-                self.terms.faults.close_port(self.listener, strike, is_acceptor, hub);
+                faults.close_port(self.listener, strike, is_acceptor, hub);
+                faults.note(strike);
             }
             What::Alter(_) | What::Damage(_) | What::Answer(_) => {}
         }
@@ -218,7 +216,7 @@ impl Connection {
     }
 
     pub(crate) fn hamper_reading(&self, reading: Reading, effect: &Arc<Effect>) {
-        let hindrance = Hindrance::new(reading, effect.clone(), self.terms.clock.time());
+        let hindrance = Hindrance::new(reading, effect.clone(), &self.terms.clock);
         self.reading.lock().add(hindrance);
         self.outbox.poke();
     }
@@ -231,8 +229,9 @@ impl Connection {
 
     /// Ends so that the peer's next read or write fails.
     pub(crate) fn reset(&self, hub: &Hub) {
-        self.outbox.close();
+        // First of all, so that nobody closes the socket in an orderly way.
         self.socket.reset();
+        self.outbox.close();
         hub.leave(self.id);
     }
 

@@ -1,6 +1,6 @@
 //! Who may do what: the hook, and the answers it gave.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -186,12 +186,14 @@ impl fmt::Debug for Rules {
 pub(crate) struct Verdicts {
     is_open: bool,
     known: HashMap<Question, Verdict>,
+    /// Users who may do nothing any more.
+    revoked: HashSet<String>,
 }
 
 impl Verdicts {
     /// With no hook every answer is yes, and none needs to be asked for.
     pub(crate) fn new(rules: &Rules) -> Verdicts {
-        Verdicts { is_open: rules.is_open(), known: HashMap::new() }
+        Verdicts { is_open: rules.is_open(), ..Verdicts::default() }
     }
 
     pub(crate) fn is_open(&self) -> bool {
@@ -199,12 +201,13 @@ impl Verdicts {
     }
 
     pub(crate) fn knows(&self, question: &Question) -> bool {
-        self.is_open || self.known.contains_key(question)
+        self.is_open || self.is_revoked(question) || self.known.contains_key(question)
     }
 
     /// What was never asked is denied.
     pub(crate) fn verdict(&self, question: &Question) -> Verdict {
         match self.known.get(question) {
+            _ if self.is_revoked(question) => Verdict::Deny,
             _ if self.is_open => Verdict::Allow,
             Some(verdict) => verdict.clone(),
             None => Verdict::Deny,
@@ -215,8 +218,18 @@ impl Verdicts {
         self.known.insert(question, verdict);
     }
 
+    /// Denies a user everything but to log on, whatever was or will be answered.
+    pub(crate) fn revoke(&mut self, user_id: &str) {
+        self.revoked.insert(user_id.to_owned());
+    }
+
     pub(crate) fn forget(&mut self, user_id: &str) {
+        self.revoked.remove(user_id);
         self.known.retain(|question, _| question.user_id != user_id);
+    }
+
+    fn is_revoked(&self, question: &Question) -> bool {
+        question.action != Action::Logon && self.revoked.contains(&question.user_id)
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
@@ -15,10 +16,11 @@ use super::faults::Effect;
 use super::session::{Session, SessionId};
 use super::timers::Event;
 use super::world::World;
+use crate::error::{Error, ErrorKind, Result};
 
 /// The [`World`] and its lock.
 ///
-/// Lock order: a manual clock, then the world, then one outbox, one door or one recorder. User code (hooks, predicates of a wait)
+/// Lock order: a manual clock or the timer, then the world, then one outbox, one door or one recorder. User code (hooks, predicates of a wait)
 /// runs with none of them held.
 #[derive(Debug)]
 pub(crate) struct Hub {
@@ -27,6 +29,14 @@ pub(crate) struct Hub {
     /// Wakes the timer thread: there is an earlier deadline, or it is to end.
     wake: Condvar,
     stopping: AtomicBool,
+    timer: Mutex<Timer>,
+}
+
+/// The timer thread, and how many instances it works for.
+#[derive(Debug, Default)]
+struct Timer {
+    users: usize,
+    thread: Option<JoinHandle<()>>,
 }
 
 /// A turn on the world: everything due before it has happened, and nothing else happens during it.
@@ -49,6 +59,7 @@ impl Hub {
             world: Mutex::new(world),
             wake: Condvar::new(),
             stopping: AtomicBool::new(false),
+            timer: Mutex::default(),
         });
         let weak = Arc::downgrade(&hub);
         clock.drive(weak);
@@ -95,7 +106,8 @@ impl Hub {
         let mut turn = self.lock();
         let id = connection.id;
         if let Some(instance) = turn.instance_mut(id) {
-            instance.sessions.insert(id.number, Session::new(connection));
+            let interval = instance.settings.ack_conflation;
+            instance.sessions.insert(id.number, Session::new(connection, interval));
         }
         turn.check_age(id);
     }
@@ -122,8 +134,40 @@ impl Hub {
         }
     }
 
-    /// Does what falls due, on the real clock, until [`stop_timer`](Hub::stop_timer); the body of the timer thread.
-    pub(crate) fn run_timer(&self) {
+    /// Begins to work for an instance, which ends with [`stop_timer`](Hub::stop_timer) in any case. A manual clock needs
+    /// no thread: whoever advances it does the work.
+    pub(crate) fn start_timer(self: &Arc<Hub>) -> Result<()> {
+        let mut timer = self.timer.lock();
+        timer.users += 1;
+        if timer.thread.is_some() || self.clock.is_manual() {
+            return Ok(());
+        }
+        self.stopping.store(false, Ordering::SeqCst);
+        let hub = self.clone();
+        let thread = thread::Builder::new().name("amps-server-timer".into()).spawn(move || hub.run_timer());
+        timer.thread = Some(thread.map_err(|e| {
+            Error::new(ErrorKind::Connection, "cannot start the timer thread").with_source(e)
+        })?);
+        Ok(())
+    }
+
+    /// Ends to work for an instance. Blocks until the thread has ended, if that was the last one.
+    pub(crate) fn stop_timer(&self) {
+        let mut timer = self.timer.lock();
+        timer.users = timer.users.saturating_sub(1);
+        let thread = if timer.users == 0 { timer.thread.take() } else { None };
+        if let Some(thread) = thread {
+            let turn = self.lock();
+            self.stopping.store(true, Ordering::SeqCst);
+            self.wake.notify_all();
+            drop(turn);
+            // A timer that panicked has stopped as well.
+            let _ = thread.join();
+        }
+    }
+
+    /// Does what falls due, on the real clock; the body of the timer thread.
+    fn run_timer(&self) {
         loop {
             let mut turn = self.look();
             if self.stopping.load(Ordering::SeqCst) {
@@ -137,17 +181,6 @@ impl Hub {
                 None => self.wake.wait(&mut turn.world),
             }
         }
-    }
-
-    pub(crate) fn stop_timer(&self) {
-        let _turn = self.lock();
-        self.stopping.store(true, Ordering::SeqCst);
-        self.wake.notify_all();
-    }
-
-    /// Makes a stopped hub ready for another timer thread.
-    pub(crate) fn rearm_timer(&self) {
-        self.stopping.store(false, Ordering::SeqCst);
     }
 }
 

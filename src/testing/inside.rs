@@ -97,10 +97,44 @@ impl Server {
     /// Forgets what the entitlement hook said about a user, and closes the user's connections. Returns how many there
     /// were.
     pub fn reset_entitlements(&self, user_id: &str) -> usize {
-        for instance in &mut self.hub.lock().instances {
+        if let Some(instance) = self.hub.lock().instances.get_mut(self.instance) {
             instance.verdicts.forget(user_id);
         }
         self.close_sessions(|identity| identity.user_id == user_id)
+    }
+
+    /// Denies a user everything from now on, whatever the entitlement hook says: commands fail with `not entitled`, and
+    /// nothing more is delivered to subscriptions that are there. Connections stay.
+    ///
+    /// [`reset_entitlements`](Server::reset_entitlements) takes it back.
+    ///
+    /// ```
+    /// use amps_client::testing::Server;
+    /// use amps_client::{Client, ErrorKind};
+    ///
+    /// # fn main() -> amps_client::Result<()> {
+    /// let server = Server::quick()?;
+    /// let client = Client::builder("desk").build()?;
+    /// client.connect(&server.uri("json").replace("tcp://", "tcp://alice@"))?;
+    /// client.logon()?;
+    /// client.subscribe("orders", "")?;
+    /// server.revoke_entitlements("alice");
+    /// assert_eq!(client.subscribe("ticks", "").unwrap_err().kind(), ErrorKind::NotEntitled);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn revoke_entitlements(&self, user_id: &str) {
+        if let Some(instance) = self.hub.lock().instances.get_mut(self.instance) {
+            instance.verdicts.revoke(user_id);
+        }
+    }
+
+    /// Forgets the sequence numbers of a client: what it published before is no duplicate any more. Returns the highest
+    /// number it had, if it had any.
+    ///
+    /// A client that is logged on is not told; its next logon is answered as if it had never published.
+    pub fn forget_sequence(&self, client_name: &str) -> Option<u64> {
+        self.hub.lock().state.sequences.forget(client_name)
     }
 
     /// Lets clients log on, or refuses every logon with `authentication disabled`. Sessions that are there stay.
@@ -123,16 +157,8 @@ impl Server {
     }
 
     fn publish_for(&self, payload_type: PayloadType, topic: &str, payload: &[u8]) -> Result<()> {
-        let publication = Publication {
-            payload_type,
-            topic,
-            payload,
-            is_delta: false,
-            sow_key: "",
-            correlation_id: "",
-            lifetime: None,
-            user_id: "",
-        };
+        let publication =
+            Publication { instance: self.instance, ..Publication::new(payload_type, topic, payload) };
         if topic.is_empty() {
             return Err(refused("publish to", topic, Refusal::NoTopic));
         }

@@ -103,6 +103,20 @@ pub struct SowRecord {
     pub expires: Option<SystemTime>,
 }
 
+/// One message in the journal of a [`Server`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct JournalEntry {
+    /// Its bookmark: the number of the publisher and the publisher's number for it.
+    pub bookmark: String,
+    /// The topic it was published to.
+    pub topic: String,
+    /// The message as it was delivered, a delta merged.
+    pub payload: Vec<u8>,
+    /// When it was published, on the server's clock.
+    pub time: SystemTime,
+}
+
 /// How many of the last frames an error text lists.
 const LISTED: usize = 12;
 
@@ -138,6 +152,33 @@ impl Server {
             expires: record.expires.map(|time| time.system()),
         });
         info.collect()
+    }
+
+    /// The messages in the journal, in their order.
+    pub fn journal(&self) -> Vec<JournalEntry> {
+        let turn = self.hub.look();
+        let info = turn.state.journal.entries().map(|entry| JournalEntry {
+            bookmark: entry.bookmark(),
+            topic: entry.topic.name.clone(),
+            payload: entry.record.payload.clone(),
+            time: entry.record.time.system(),
+        });
+        info.collect()
+    }
+
+    /// The highest sequence number that was accepted from a client of this name; 0 if there is none.
+    ///
+    /// ```
+    /// use amps_client::testing::Server;
+    ///
+    /// # fn main() -> amps_client::Result<()> {
+    /// let server = Server::quick()?;
+    /// assert_eq!(server.highest_sequence("nobody"), 0);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn highest_sequence(&self, client_name: &str) -> u64 {
+        self.hub.look().state.sequences.highest(client_name)
     }
 
     /// How much went over the connections so far.

@@ -26,9 +26,13 @@
 //! * Message types `json`, `fix`, `nvfix` and `binary`.
 //! * Every acknowledgement and every reason of a refusal, heartbeats, and limits for slow consumers.
 //!
+//! * Sequence numbers of publishers: duplicates are discarded, also after a reconnect or a restart.
+//! * A journal of chosen topics ([`Topic::journaled`], [`ServerBuilder::journal`]), with all that comes with it: unique
+//!   client names, and `persisted` acknowledgements for many publishes at once.
+//!
 //! What it does not do it refuses with `not supported`: bookmark subscriptions, queues, aggregation, pagination and
-//! field selection. Nothing is journaled, so a publish is acknowledged as persisted when it is processed, and client
-//! names need not be unique.
+//! field selection. The journal is not replayed yet. Without a journal a publish is acknowledged as persisted when it is
+//! processed, and client names need not be unique.
 //!
 //! # Testing with it
 //!
@@ -40,12 +44,14 @@
 //!   [`Server::counters`] look inside.
 //! * [`Clock::manual`] makes expiry, conflation and heartbeats happen when the test says so.
 //! * [`Server::restart`], [`Server::pause_listening`] and [`Server::disconnect`] are the failures a client must
-//!   survive.
+//!   survive; [`Server::fault`] makes all kinds of trouble at a chosen moment ([`Fault`], [`When`]), and
+//!   [`Server::gate`] holds the server up there ([`Gate`]).
 //! * [`ScriptedPeer`] plays what no server does: it expects frames and sends bytes as a script says.
 
 mod auth;
 mod builder;
 mod clock;
+mod cluster;
 mod commands;
 mod conflation;
 mod connection;
@@ -64,18 +70,21 @@ mod garbage;
 mod hub;
 mod inside;
 mod inspect;
+mod journal;
 mod listener;
 mod options;
 mod order;
 mod outbox;
 mod pattern;
 mod payload;
+mod persisted;
 mod query;
 mod reader;
 mod record_key;
 mod recorder;
 mod refusal;
 mod scripted;
+mod sequences;
 mod server;
 mod session;
 mod settings;
@@ -94,11 +103,12 @@ mod writer;
 pub use auth::{Auth, LogonAnswer, LogonAttempt, UserTable};
 pub use builder::ServerBuilder;
 pub use clock::Clock;
+pub use cluster::Cluster;
 pub use entitlement::{Access, Action, Entitled, Entitlement};
 pub use expectation::Expectation;
 pub use faults::{ArmedFault, Damage, Fault, FaultInfo, Gate, ShutGate, When};
 pub use frame::Frame;
-pub use inspect::{SessionInfo, SowRecord, SubscriptionInfo};
+pub use inspect::{JournalEntry, SessionInfo, SowRecord, SubscriptionInfo};
 pub use listener::Listener;
 pub use recorder::{Counters, SeenFrame};
 pub use scripted::{

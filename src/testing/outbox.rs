@@ -199,6 +199,10 @@ impl Outbox {
         self.queue.lock().phase == Phase::Open
     }
 
+    pub(crate) fn is_closed(&self) -> bool {
+        self.queue.lock().phase == Phase::Closed
+    }
+
     /// Blocks while the condition holds; false if the connection does not take in anything any more. For the reader.
     pub(crate) fn wait_while_open(&self, condition: impl Fn() -> bool) -> bool {
         let mut queue = self.queue.lock();
@@ -211,12 +215,6 @@ impl Outbox {
         let mut queue = self.queue.lock();
         self.changed.wait_while(&mut queue, |queue| queue.phase != Phase::Closed && condition());
         queue.phase != Phase::Closed
-    }
-
-    /// Blocks while the writer has something in its hands, at most this long.
-    pub(crate) fn wait_idle(&self, limit: Duration) {
-        let mut queue = self.queue.lock();
-        self.changed.wait_while_for(&mut queue, |queue| queue.writing.is_some(), limit);
     }
 
     /// Takes in nothing more, and ends once everything is written.
@@ -351,7 +349,12 @@ mod tests {
     }
 
     fn results(query_id: &str) -> Results {
-        let topic = Arc::new(TopicInfo { payload_type: PayloadType::Json, name: "t".into(), sow: None });
+        let topic = Arc::new(TopicInfo {
+            payload_type: PayloadType::Json,
+            name: "t".into(),
+            sow: None,
+            is_journaled: false,
+        });
         let found = Found { topic, record: Arc::default() };
         Results::new(query_id, 1, Shown { sow_key: false, timestamp: false }, vec![found])
     }

@@ -180,7 +180,7 @@ mod tests {
 
     fn topic(name: &str) -> Arc<TopicInfo> {
         let payload_type = PayloadType::of("json").unwrap();
-        Arc::new(TopicInfo { payload_type, name: name.into(), sow: None })
+        Arc::new(TopicInfo { payload_type, name: name.into(), sow: None, is_journaled: false })
     }
 
     fn frames(batch_size: u64, found: Vec<Found>) -> Vec<String> {

@@ -141,7 +141,7 @@ impl<'a> Reader<'a> {
 
     fn enter_amid_faults(&mut self, message: Message, size: usize, original: &[u8]) -> Flow {
         let earlier = self.swapped.take();
-        let fate = self.suffer(&message, size, original);
+        let fate = self.suffer(&message, size, original, earlier.is_some());
         // Before anybody can see an answer.
         self.connection.tally().received(size);
         let flow = match fate {
@@ -172,11 +172,11 @@ impl<'a> Reader<'a> {
     }
 
     /// Lets the faults strike that a frame brings about. `Err` if the frame is done with, and how to go on.
-    fn suffer(&self, message: &Message, size: usize, original: &[u8]) -> Result<Fate, Flow> {
+    fn suffer(&self, message: &Message, size: usize, original: &[u8], ends_swap: bool) -> Result<Fate, Flow> {
         // A fault that was armed after these bytes were read has come too late for them.
         let Ok(frame) = Frame::of_body(original) else { return Ok(Fate::CarryOut) };
         let faults = &self.connection.terms().faults;
-        let moment = Moment::Receiving { frame: &frame, size };
+        let moment = Moment::Receiving { frame: &frame, size, ends_swap };
         let mut fate = Fate::CarryOut;
         for strike in faults.strikes(self.connection, &moment) {
             match strike.what() {
@@ -203,7 +203,10 @@ impl<'a> Reader<'a> {
                     self.feed(bytes)?;
                     fate = Fate::Drop;
                 }
-                _ => self.connection.suffer(&strike, &moment, self.hub),
+                _ => {
+                    self.connection.suffer(&strike, &moment, self.hub);
+                    continue;
+                }
             }
             faults.note(&strike);
         }

@@ -22,8 +22,8 @@ use crate::wire::{AckType, Field};
 /// let client = Client::builder("desk").build()?;
 /// client.connect(&server.uri("json"))?;
 /// client.logon()?;
-/// let commands: Vec<_> = server.frames().iter().map(|s| (s.direction, s.frame.command().to_owned())).collect();
-/// assert_eq!(commands, [(Direction::Incoming, "logon".to_owned()), (Direction::Outgoing, "ack".to_owned())]);
+/// let seen: Vec<_> = server.frames().iter().map(|s| (s.direction, s.frame.command().to_owned())).collect();
+/// assert_eq!(seen, [(Direction::Incoming, "logon".to_owned()), (Direction::Outgoing, "ack".to_owned())]);
 /// # Ok(())
 /// # }
 /// ```

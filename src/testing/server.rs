@@ -1,16 +1,17 @@
 //! The handle of a running server.
 
 use std::sync::Arc;
-use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use super::builder::ServerBuilder;
+use super::builder::{Plan, ServerBuilder};
 use super::clock::Clock;
 use super::connection::{Connection, Terms};
 use super::crew::Crew;
 use super::faults::Faults;
 use super::hub::Hub;
+use super::journal::JournalRules;
 use super::listener::{Port, Welcome};
 use super::recorder::Recorder;
 use super::settings::Settings;
@@ -52,24 +53,21 @@ pub struct Server {
     pub(crate) instance: usize,
     pub(crate) settings: Arc<Settings>,
     pub(crate) rules: Arc<[Rule]>,
+    journaled: JournalRules,
     pub(crate) recorder: Arc<Recorder>,
     pub(crate) faults: Arc<Faults>,
     ports: Arc<[Port]>,
     crew: Arc<Crew>,
-    /// Whether the server runs; held while it starts or stops.
-    life: Mutex<Lifecycle>,
-}
-
-#[derive(Debug, Default)]
-struct Lifecycle {
-    is_running: bool,
-    timer: Option<JoinHandle<()>>,
+    /// Held while the server starts or stops.
+    is_running: Mutex<bool>,
 }
 
 impl Server {
     /// Starts a server for a first try: one TCP listener on the loopback address that takes every message type, and
     /// nobody is asked for a password.
     ///
+    /// * Everything is journaled. So client names are unique: a client that logs on under the name of another takes its
+    ///   place. Publishes are acknowledged as persisted every 20 ms.
     /// * A topic whose name begins with `sow/` keeps the last message for each key, which is the field `/id` (for
     ///   `binary` messages, the key that the publisher gives). Its records expire as the publisher says.
     /// * A topic whose name begins with `queue/` is refused: queues are not there yet.
@@ -80,7 +78,13 @@ impl Server {
     ///
     /// [`Connection`](ErrorKind::Connection) if no port or no thread can be had.
     pub fn quick() -> Result<Server> {
-        Server::builder().listen_tcp().quick_topics().record_frames(0).start()
+        Server::builder()
+            .listen_tcp()
+            .quick_topics()
+            .journal(".*")
+            .ack_conflation(Duration::from_millis(20))
+            .record_frames(0)
+            .start()
     }
 
     /// Configures a server.
@@ -88,40 +92,41 @@ impl Server {
         ServerBuilder::new()
     }
 
-    pub(crate) fn start(
-        settings: Settings,
-        rules: Arc<[Rule]>,
-        ports: Vec<Port>,
-        clock: Clock,
-    ) -> Result<Server> {
-        let recorder = Arc::new(Recorder::new(settings.record_limit));
-        let settings = Arc::new(settings);
-        let ports: Arc<[Port]> = ports.into();
-        let faults = Arc::new(Faults::new(recorder.clone(), ports.clone()));
-        let terms = Terms {
-            queue_limit: settings.queue_limit,
-            frame_limit: settings.frame_limit,
-            recorder: recorder.clone(),
-            clock: clock.clone(),
-            faults: faults.clone(),
-        };
-        let state = State::new(rules.clone());
-        let instance = Instance::new(settings.clone(), recorder.clone());
-        let hub = Hub::new(clock, World::new(state, vec![instance]));
-        let crew = Arc::new(Crew::new(hub.clone(), 0, terms));
-        let server = Server {
-            hub,
-            instance: 0,
-            settings,
-            rules,
-            recorder,
-            faults,
-            ports,
-            crew,
-            life: Mutex::default(),
-        };
-        server.run()?;
-        Ok(server)
+    /// Starts the instances of a plan, which share all that a server remembers.
+    pub(crate) fn launch(plan: Plan) -> Result<Vec<Server>> {
+        let Plan { settings, rules, journaled, ports, clock } = plan;
+        let recorders: Vec<_> =
+            ports.iter().map(|_| Arc::new(Recorder::new(settings.record_limit))).collect();
+        let instances = recorders.iter().map(|recorder| Instance::new(settings.clone(), recorder.clone()));
+        let state = State::new(rules.clone(), journaled.clone());
+        let hub = Hub::new(clock, World::new(state, instances.collect()));
+        let parts = ports.into_iter().zip(recorders).enumerate();
+        let servers = parts.map(|(instance, (ports, recorder))| {
+            let ports: Arc<[Port]> = ports.into();
+            let faults = Arc::new(Faults::new(recorder.clone(), ports.clone()));
+            let terms = Terms {
+                queue_limit: settings.queue_limit,
+                frame_limit: settings.frame_limit,
+                recorder: recorder.clone(),
+                clock: hub.clock.clone(),
+                faults: faults.clone(),
+            };
+            Server {
+                crew: Arc::new(Crew::new(hub.clone(), instance, terms)),
+                hub: hub.clone(),
+                instance,
+                settings: settings.clone(),
+                rules: rules.clone(),
+                journaled: journaled.clone(),
+                recorder,
+                faults,
+                ports,
+                is_running: Mutex::new(false),
+            }
+        });
+        let servers: Vec<_> = servers.collect();
+        servers.iter().try_for_each(Server::run)?;
+        Ok(servers)
     }
 
     /// The address for clients of this message type, on the first listener.
@@ -155,11 +160,11 @@ impl Server {
     /// Takes well under a second whatever the peers do, unless a hook of the application is running, which is waited
     /// for.
     pub fn stop(&self) {
-        let mut life = self.life.lock();
-        if std::mem::take(&mut life.is_running) {
+        let mut is_running = self.is_running.lock();
+        if std::mem::take(&mut *is_running) {
             self.ports.iter().for_each(Port::end);
             self.crew.dismiss();
-            self.stop_timer(&mut life);
+            self.hub.stop_timer();
             self.ports.iter().for_each(Port::clean_up);
         }
     }
@@ -178,10 +183,15 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// As [`restart`](Server::restart).
+    /// As [`restart`](Server::restart); [`Usage`](ErrorKind::Usage) for an instance of a [`Cluster`](super::Cluster),
+    /// which shares what it remembers with others.
     pub fn restart_empty(&self) -> Result<()> {
+        if self.hub.look().instances.len() > 1 {
+            let text = "what an instance of a cluster remembers belongs to the others as well";
+            return Err(Error::new(ErrorKind::Usage, text));
+        }
         self.stop();
-        self.hub.lock().state = State::new(self.rules.clone());
+        self.hub.lock().state = State::new(self.rules.clone(), self.journaled.clone());
         self.run()
     }
 
@@ -219,8 +229,8 @@ impl Server {
     /// [`Connection`](ErrorKind::Connection) if an address cannot be had again; [`Usage`](ErrorKind::Usage) if the
     /// server is stopped.
     pub fn resume_listening(&self) -> Result<()> {
-        let life = self.life.lock();
-        if !life.is_running {
+        let is_running = self.is_running.lock();
+        if !*is_running {
             return Err(Error::new(ErrorKind::Usage, "the server is stopped; restart() starts it"));
         }
         self.open_ports()
@@ -240,33 +250,11 @@ impl Server {
 
     /// Starts the threads of a server that is stopped.
     fn run(&self) -> Result<()> {
-        let mut life = self.life.lock();
-        life.is_running = true;
-        let started = self.start_timer(&mut life).and_then(|()| self.open_ports());
-        drop(life);
+        let mut is_running = self.is_running.lock();
+        *is_running = true;
+        let started = self.hub.start_timer().and_then(|()| self.open_ports());
+        drop(is_running);
         started.inspect_err(|_| self.stop())
-    }
-
-    /// A manual clock needs no thread: whoever advances it does the work.
-    fn start_timer(&self, life: &mut Lifecycle) -> Result<()> {
-        if self.hub.clock.is_manual() {
-            return Ok(());
-        }
-        self.hub.rearm_timer();
-        let hub = self.hub.clone();
-        let timer = thread::Builder::new().name("amps-server-timer".into()).spawn(move || hub.run_timer());
-        life.timer = Some(timer.map_err(|e| {
-            Error::new(ErrorKind::Connection, "cannot start the timer thread").with_source(e)
-        })?);
-        Ok(())
-    }
-
-    fn stop_timer(&self, life: &mut Lifecycle) {
-        if let Some(timer) = life.timer.take() {
-            self.hub.stop_timer();
-            // A timer that panicked has stopped as well.
-            let _ = timer.join();
-        }
     }
 
     fn open_ports(&self) -> Result<()> {

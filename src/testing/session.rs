@@ -8,6 +8,7 @@ use super::clock::Time;
 use super::connection::Connection;
 use super::entitlement::{Action, Question};
 use super::payload::PayloadType;
+use super::persisted::Persisted;
 use super::timers::TimerId;
 
 /// Which connection: the instance that accepted it, and its number there, from 1.
@@ -30,11 +31,13 @@ pub(crate) struct Session {
     /// `None` until the logon succeeded.
     pub(crate) identity: Option<Arc<Identity>>,
     pub(crate) heartbeat: Option<Heartbeat>,
+    pub(crate) persisted: Persisted,
 }
 
 impl Session {
-    pub(crate) fn new(connection: Arc<Connection>) -> Session {
-        Session { connection, identity: None, heartbeat: None }
+    /// `interval`: how long `persisted` acknowledgements are collected unless the logon says otherwise.
+    pub(crate) fn new(connection: Arc<Connection>, interval: Duration) -> Session {
+        Session { connection, identity: None, heartbeat: None, persisted: Persisted::new(interval) }
     }
 }
 

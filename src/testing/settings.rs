@@ -29,6 +29,10 @@ pub(crate) struct Settings {
     /// The message type of a connection that never logs on, if that is allowed.
     pub(crate) implicit_logon: Option<String>,
     pub(crate) regex_topics: bool,
+    /// How long `persisted` acknowledgements are collected, if there is a journal.
+    pub(crate) ack_conflation: Duration,
+    /// Whether a message that was published before is acknowledged as if it were new.
+    pub(crate) duplicates_succeed: bool,
     /// Frames kept per direction.
     pub(crate) record_limit: usize,
 }

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
+use super::LOG;
+
 /// One end of an accepted connection.
 #[derive(Debug)]
 pub(crate) struct Socket {
@@ -14,8 +16,14 @@ pub(crate) struct Socket {
     stream: Mutex<Option<Arc<socket2::Socket>>>,
 }
 
+/// How long a write may be stuck before it looks whether the connection was reset.
+const LOOK: Duration = Duration::from_millis(50);
+
 impl Socket {
     pub(crate) fn new(stream: socket2::Socket) -> Socket {
+        if let Err(error) = stream.set_write_timeout(Some(LOOK)) {
+            log::debug!(target: LOG, "a connection without a time-out: {error}");
+        }
         Socket { stream: Mutex::new(Some(Arc::new(stream))) }
     }
 
@@ -31,8 +39,16 @@ impl Socket {
     }
 
     /// Blocks until the kernel has taken all of it.
-    pub(crate) fn write_all(&self, bytes: &[u8]) -> io::Result<()> {
-        (&*self.stream()?).write_all(bytes)
+    pub(crate) fn write_all(&self, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            match (&*self.stream()?).write(bytes) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(written) => bytes = bytes.get(written..).unwrap_or_default(),
+                Err(error) if is_passing(&error) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
     }
 
     /// Tells the peer that nothing more will come.
@@ -45,11 +61,13 @@ impl Socket {
         self.shutdown(Shutdown::Both);
     }
 
-    /// Ends the connection so that the peer's next read or write fails, once nobody reads or writes any more; a read that
-    /// is blocked ends. A Unix socket knows no reset; it is closed.
+    /// Ends the connection so that the peer's next read or write fails. A Unix socket knows no reset; it is closed.
+    ///
+    /// It takes effect when a read or write that is under way has ended, which is soon.
     pub(crate) fn reset(&self) {
         let Some(stream) = self.stream.lock().take() else { return };
-        // With no time to linger, closing a TCP socket resets the connection. What fails here leaves a plain close.
+        // With no time to linger, closing a TCP socket resets the connection, and it is closed when nobody uses it any
+        // more. What fails here leaves a plain close.
         let _ = stream.set_linger(Some(Duration::ZERO));
         let _ = stream.shutdown(Shutdown::Read);
     }
@@ -74,4 +92,10 @@ impl Socket {
             _ => "unknown".to_owned(),
         }
     }
+}
+
+/// Nothing was written, and it is worth trying again.
+fn is_passing(error: &io::Error) -> bool {
+    use io::ErrorKind::{Interrupted, TimedOut, WouldBlock};
+    matches!(error.kind(), Interrupted | TimedOut | WouldBlock)
 }

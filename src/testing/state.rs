@@ -5,9 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::clock::Time;
+use super::journal::{Entry, Journal, JournalRules};
 use super::payload::{Document, Identifier, PayloadType, merge};
 use super::record_key::record_key;
 use super::refusal::Refusal;
+use super::sequences::{Sequences, publisher_number};
 use super::sow::{Record, Sow};
 use super::topic::{Expiration, Rule, SowRules, Store};
 
@@ -20,6 +22,10 @@ pub(crate) struct State {
     places: HashMap<(PayloadType, String), usize>,
     /// The records that will expire: when, in which topic, with which key.
     expiries: BTreeSet<(Time, usize, String)>,
+    pub(crate) sequences: Sequences,
+    pub(crate) journal: Journal,
+    journaled: JournalRules,
+    has_journal: bool,
 }
 
 /// A SOW topic and its records.
@@ -38,6 +44,7 @@ pub(crate) struct TopicInfo {
     pub(crate) name: String,
     /// `None` for a topic that keeps no records.
     pub(crate) sow: Option<SowRules>,
+    pub(crate) is_journaled: bool,
 }
 
 impl TopicInfo {
@@ -86,6 +93,30 @@ pub(crate) struct Publication<'a> {
     /// The lifetime in seconds that the publisher asks for.
     pub(crate) lifetime: Option<u64>,
     pub(crate) user_id: &'a str,
+    pub(crate) client_name: &'a str,
+    /// The instance that took it in.
+    pub(crate) instance: usize,
+    /// The publisher's number for it, if it has one.
+    pub(crate) sequence: Option<u64>,
+}
+
+impl<'a> Publication<'a> {
+    /// A plain publication of a nameless publisher on the first instance.
+    pub(crate) fn new(payload_type: PayloadType, topic: &'a str, payload: &'a [u8]) -> Publication<'a> {
+        Publication {
+            payload_type,
+            topic,
+            payload,
+            is_delta: false,
+            sow_key: "",
+            correlation_id: "",
+            lifetime: None,
+            user_id: "",
+            client_name: "",
+            instance: 0,
+            sequence: None,
+        }
+    }
 }
 
 /// A publication that is ready to be applied: what it will make of its record, before it has done so.
@@ -96,6 +127,15 @@ pub(crate) struct Prepared {
     old: Option<Arc<Record>>,
     new: Record,
     user_id: String,
+    origin: Origin,
+}
+
+/// Whose message it is, and which.
+#[derive(Debug)]
+struct Origin {
+    client_name: String,
+    instance: usize,
+    sequence: Option<u64>,
 }
 
 impl Prepared {
@@ -115,8 +155,28 @@ pub(crate) enum Place {
 }
 
 impl State {
-    pub(crate) fn new(rules: Arc<[Rule]>) -> State {
-        State { rules, sows: Vec::new(), places: HashMap::new(), expiries: BTreeSet::new() }
+    pub(crate) fn new(rules: Arc<[Rule]>, journaled: JournalRules) -> State {
+        let has_journal = !journaled.patterns.is_empty() || rules.iter().any(|rule| rule.is_journaled);
+        State {
+            rules,
+            has_journal,
+            sows: Vec::new(),
+            places: HashMap::new(),
+            expiries: BTreeSet::new(),
+            sequences: Sequences::default(),
+            journal: Journal::new(journaled.limit),
+            journaled,
+        }
+    }
+
+    /// True if there is a journal at all: some topic may be journaled.
+    pub(crate) fn has_journal(&self) -> bool {
+        self.has_journal
+    }
+
+    fn journals(&self, payload_type: PayloadType, topic: &str) -> bool {
+        let rule = self.rules.iter().find(|rule| rule.covers(payload_type, topic));
+        rule.is_some_and(|rule| rule.is_journaled) || self.journaled.covers(topic)
     }
 
     /// Finds a topic by its name; a SOW topic comes into being by that.
@@ -145,7 +205,9 @@ impl State {
             // Nothing in a binary payload can be a key (P-10).
             rules.keys.clear();
         }
-        let topic = Arc::new(TopicInfo { payload_type, name: name.to_owned(), sow: Some(rules) });
+        let is_journaled = self.journals(payload_type, name);
+        let topic = TopicInfo { payload_type, name: name.to_owned(), sow: Some(rules), is_journaled };
+        let topic = Arc::new(topic);
         let index = self.sows.len();
         self.sows.push(SowTopic { topic, records: Sow::default(), order: rule });
         self.places.insert((payload_type, name.to_owned()), index);
@@ -188,10 +250,14 @@ impl State {
             ..Record::default()
         };
         let user_id = publication.user_id.to_owned();
+        let origin = Origin {
+            client_name: publication.client_name.to_owned(),
+            instance: publication.instance,
+            sequence: publication.sequence,
+        };
         let Some(sow) = self.sow(place) else {
-            let topic = publication.topic.to_owned();
-            let topic = TopicInfo { payload_type: publication.payload_type, name: topic, sow: None };
-            return Ok(Prepared { place, topic: Arc::new(topic), old: None, new, user_id });
+            let topic = self.plain(publication.payload_type, publication.topic);
+            return Ok(Prepared { place, topic: Arc::new(topic), old: None, new, user_id, origin });
         };
         new.key = sow.key_of(publication.payload, publication.sow_key)?;
         let old = sow.records.get(&new.key).cloned();
@@ -199,13 +265,19 @@ impl State {
             sow.merge_into(&mut new, old);
         }
         new.expires = sow.expiry(publication.lifetime, now);
-        Ok(Prepared { place, topic: sow.topic.clone(), old, new, user_id })
+        Ok(Prepared { place, topic: sow.topic.clone(), old, new, user_id, origin })
+    }
+
+    fn plain(&self, payload_type: PayloadType, topic: &str) -> TopicInfo {
+        let is_journaled = self.journals(payload_type, topic);
+        TopicInfo { payload_type, name: topic.to_owned(), sow: None, is_journaled }
     }
 
     /// Carries out a publication just prepared.
     pub(crate) fn apply(&mut self, prepared: Prepared) -> Change {
-        let Prepared { place, topic, old, new, user_id } = prepared;
+        let Prepared { place, topic, old, new, user_id, origin } = prepared;
         let new = Arc::new(new);
+        self.write_down(&origin, &topic, &new);
         if let Place::Sow(index) = place {
             if let Some(sow) = self.sows.get_mut(index) {
                 sow.records.put(new.clone());
@@ -217,6 +289,20 @@ impl State {
         }
         let time = new.time;
         Change { topic, cause: Cause::Publish, old, new: Some(new), user_id, time }
+    }
+
+    /// Takes note of the number of a message, and gives it its place in the journal.
+    fn write_down(&mut self, origin: &Origin, topic: &Arc<TopicInfo>, record: &Arc<Record>) {
+        if let Some(sequence) = origin.sequence {
+            self.sequences.accept(&origin.client_name, sequence);
+        }
+        if topic.is_journaled {
+            let (publisher, sequence) = match origin.sequence {
+                Some(sequence) => (publisher_number(&origin.client_name), sequence),
+                None => self.sequences.give(&origin.client_name, origin.instance),
+            };
+            self.journal.add(Entry { publisher, sequence, topic: topic.clone(), record: record.clone() });
+        }
     }
 
     /// Removes one record, if it is there.
@@ -299,20 +385,12 @@ pub(crate) mod tests {
     use crate::testing::topic::Topic;
 
     pub(crate) fn state(topics: &[Topic]) -> State {
-        State::new(topics.iter().map(|topic| topic.rule(1).unwrap()).collect())
+        let rules = topics.iter().map(|topic| topic.rule(1).unwrap()).collect();
+        State::new(rules, JournalRules { patterns: Vec::new(), limit: 10 })
     }
 
     pub(crate) fn publication<'a>(topic: &'a str, payload: &'a str) -> Publication<'a> {
-        Publication {
-            payload_type: PayloadType::Json,
-            topic,
-            payload: payload.as_bytes(),
-            is_delta: false,
-            sow_key: "",
-            correlation_id: "",
-            lifetime: None,
-            user_id: "",
-        }
+        Publication::new(PayloadType::Json, topic, payload.as_bytes())
     }
 
     pub(crate) fn publish(state: &mut State, publication: &Publication<'_>, now: Time) -> Change {

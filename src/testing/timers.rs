@@ -19,6 +19,8 @@ pub(crate) enum Event {
     Conflation { session: SessionId, subscription: u64, key: HeldKey },
     /// Look whether a connection still holds frames that are too old.
     Aged(SessionId),
+    /// Tell a publisher what is persisted.
+    Persisted(SessionId),
     /// Something that a fault brought about is over.
     Over(Arc<Effect>),
 }

@@ -36,6 +36,7 @@ pub struct Topic {
     keys: Vec<String>,
     key_domain: Option<String>,
     expiration: Expiration,
+    is_journaled: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -104,6 +105,7 @@ impl Topic {
             keys: Vec::new(),
             key_domain: None,
             expiration: Expiration::Off,
+            is_journaled: kind == Kind::Queue,
         }
     }
 
@@ -135,6 +137,17 @@ impl Topic {
         self
     }
 
+    /// Whether the messages of the topic are journaled. Default: false, unless
+    /// [`ServerBuilder::journal`](super::ServerBuilder::journal) covers the topic.
+    ///
+    /// Any journaled topic gives the server a journal, and with it rules that hold for all topics: client names are
+    /// unique, and publishes are acknowledged as persisted in batches.
+    #[must_use]
+    pub fn journaled(mut self, journaled: bool) -> Topic {
+        self.is_journaled = journaled || self.kind == Kind::Queue;
+        self
+    }
+
     /// Binds the topic to one message type: `json`, `fix`, `nvfix` or `binary`. Default: every message type has a topic
     /// of this name.
     #[must_use]
@@ -157,6 +170,7 @@ impl Topic {
                 Kind::Queue => Store::Queue,
                 Kind::Sow => Store::Sow(self.sow_rules()?),
             },
+            is_journaled: self.is_journaled,
         })
     }
 
@@ -197,6 +211,7 @@ pub(crate) struct Rule {
     is_prefix: bool,
     pub(crate) payload_type: Option<PayloadType>,
     pub(crate) store: Store,
+    pub(crate) is_journaled: bool,
 }
 
 /// What becomes of the messages of a topic, apart from being delivered.

@@ -80,6 +80,7 @@ impl World {
     /// Takes a session away, with everything that hangs on it (L-11).
     pub(crate) fn remove_session(&mut self, id: SessionId) {
         self.stop_heartbeat(id);
+        self.drop_persisted(id);
         if let Some(instance) = self.instance_mut(id) {
             instance.subscriptions.remove_session(id);
             instance.sessions.remove(&id.number);
@@ -109,6 +110,7 @@ impl World {
             Event::BeatMissing(session) => self.close_silent(session),
             Event::Conflation { session, subscription, key } => self.release(session, subscription, &key),
             Event::Aged(session) => self.check_age(session),
+            Event::Persisted(session) => self.send_persisted(session),
             Event::Over(effect) => effect.end(),
         }
     }

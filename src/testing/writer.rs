@@ -80,7 +80,10 @@ impl<'a> Writer<'a> {
             self.flush(false)?;
         }
         self.flush(true)?;
-        Err(End::Orderly)
+        match self.connection.outbox().is_closed() {
+            true => Err(End::Gone),
+            false => Err(End::Orderly),
+        }
     }
 
     /// The one place where frames leave.
@@ -100,11 +103,17 @@ impl<'a> Writer<'a> {
         if is_heartbeat && self.is_mute() {
             return Ok(());
         }
-        let Ok(shown) = Frame::of_body(frame.bytes.get(4..).unwrap_or_default()) else { return Ok(()) };
-        let moment = Moment::Sending { frame: &shown, size: frame.bytes.len(), point: frame.point, number };
-        let strikes = self.connection.terms().faults.strikes(self.connection, &moment);
-        let earlier = self.swapped.take();
+        let shown = Frame::of_body(frame.bytes.get(4..).unwrap_or_default());
+        let (point, size) = (frame.point, frame.bytes.len());
         let mut pieces = vec![Piece { bytes: frame.bytes, ack: frame.ack }];
+        let Ok(shown) = shown else {
+            // What cannot be read is nothing that a fault could be about.
+            self.put(&pieces, 0);
+            return Ok(());
+        };
+        let earlier = self.swapped.take();
+        let moment = Moment::Sending { frame: &shown, size, point, number, ends_swap: earlier.is_some() };
+        let strikes = self.connection.terms().faults.strikes(self.connection, &moment);
         for strike in &strikes {
             pieces = self.alter(pieces, &shown, strike, time);
         }
@@ -170,25 +179,25 @@ impl<'a> Writer<'a> {
         let faults = &connection.terms().faults;
         match strike.what() {
             What::End(Ending::Reset) => {
-                connection.reset(hub);
                 faults.note(strike);
+                connection.reset(hub);
                 return Err(End::Gone);
             }
             What::End(_) => {
-                connection.end(hub);
                 faults.note(strike);
+                connection.end(hub);
                 return Err(End::Orderly);
             }
             What::Hamper { reading, writing } => {
                 let effect = connection.begin(strike, connection.terms().clock.time(), hub);
                 reading.iter().for_each(|reading| connection.hamper_reading(*reading, &effect));
-                let now = connection.terms().clock.time();
-                let hindrance = writing.map(|writing| Hindrance::new(writing, effect, now));
+                let clock = &connection.terms().clock;
+                let hindrance = writing.map(|writing| Hindrance::new(writing, effect, clock));
                 hindrance.into_iter().for_each(|hindrance| self.hindrances.add(hindrance));
+                faults.note(strike);
             }
             _ => connection.suffer(strike, moment, hub),
         }
-        faults.note(strike);
         self.wait_while_stopped()
     }
 

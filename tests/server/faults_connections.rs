@@ -34,7 +34,7 @@ fn the_next_connections_may_be_turned_away() {
     for _ in 0..3 {
         assert!(RawClient::connect(&server).next().is_none());
     }
-    RawClient::log_on(&server, "c");
+    let _client = RawClient::log_on(&server, "c");
     assert_eq!(fault.fired(), 3);
     assert_eq!((server.open_connections(), server.counters().connections), (1, 4));
 }

@@ -151,6 +151,25 @@ fn what_is_fed_to_the_server_must_be_frames() {
     assert!(client.next().is_none());
 }
 
+/// Two that have changed places are done with each other.
+#[test]
+fn frames_change_places_in_pairs() {
+    let table =
+        [(Fault::swap(), "bacdef"), (Fault::swap().times(2), "badcef"), (Fault::swap().always(), "badcfe")];
+    for (fault, expected) in table {
+        let (server, _) = server();
+        let mut client = subscriber(&server);
+        let armed = server.fault(fault.clone().when(When::sends("publish")));
+        assert_eq!(published(&server, &mut client, "abcdef"), expected);
+        armed.remove();
+        server.fault(fault.when(When::receives("publish")));
+        for payload in ["a", "b", "c", "d", "e", "f"] {
+            client.send(format!(r#"{{"c":"p","t":"t"}}{payload}"#));
+        }
+        assert_eq!(short(&client.received()), expected);
+    }
+}
+
 /// A frame that is to change places waits for the one after it.
 #[test]
 fn a_swapped_frame_waits_for_the_next() {

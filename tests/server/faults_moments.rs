@@ -98,8 +98,6 @@ fn a_logon_belongs_to_the_client_that_it_names() {
 #[test]
 fn a_moment_may_name_a_command_an_ack_a_topic_a_subscription_an_id_or_a_sequence() {
     let server = server();
-    let mut client = RawClient::log_on(&server, "c");
-    client.ask(r#"{"c":"subscribe","sub_id":"sub","t":"other"}"#);
     let publish = r#"{"c":"p","cid":"7","t":"other","s":3,"a":"processed,persisted"}x"#;
     let table: Vec<(When, &str)> = vec![
         (When::receives("publish"), ""),
@@ -115,8 +113,10 @@ fn a_moment_may_name_a_command_an_ack_a_topic_a_subscription_an_id_or_a_sequence
         (When::sends(Expectation::any().header("cid", "7")), "p persisted"),
         (When::sends(Expectation::any().header("s", "3")), "p processed"),
     ];
-    for (when, expected) in table {
+    for (number, (when, expected)) in table.into_iter().enumerate() {
         let text = format!("{when:?}");
+        let mut client = RawClient::log_on(&server, &format!("client {number}"));
+        client.ask(r#"{"c":"subscribe","sub_id":"sub","t":"other"}"#);
         let fault = server.fault(Fault::swallow().when(when));
         client.send(publish);
         let received = client.received();

@@ -59,12 +59,12 @@ fn control_bytes_and_quoted_numbers_are_accepted() {
     let server = server();
     let mut client = RawClient::log_on(&server, "c");
     client.send("{\"c\":\"subscribe\",\"cid\":\"1\",\"t\":\"tab\there\"}");
-    for sequence in ["7", "\"7\""] {
+    for sequence in ["7", "\"8\""] {
         client.send(format!("{{\"c\":\"p\",\"t\":\"tab\\there\",\"s\":{sequence},\"a\":\"persisted\"}}x"));
     }
     let message = "{\"c\":\"p\",\"t\":\"tab\\there\",\"l\":1,\"sids\":\"1\"}x";
-    let ack = r#"{"c":"ack","s":7,"a":"persisted","status":"success"}"#;
-    assert_eq!(client.texts(), [message, ack, message, ack]);
+    let ack = |sequence| format!(r#"{{"c":"ack","s":{sequence},"a":"persisted","status":"success"}}"#);
+    assert_eq!(client.texts(), [message, &ack(7), message, &ack(8)]);
 }
 
 /// W-3.

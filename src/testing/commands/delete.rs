@@ -2,7 +2,7 @@
 
 use super::query::{read_filter, read_keys};
 use super::selector::Selector;
-use super::{Command, Who, publish};
+use super::{Command, Who};
 use crate::testing::clock::Time;
 use crate::testing::entitlement::{Action, Verdict};
 use crate::testing::frames::Ack;
@@ -30,6 +30,16 @@ pub(super) fn sow_delete(command: &Command<'_>, identity: &Who) -> Result<(), Re
     if topics.is_empty() && selector.is_literal() {
         return Err(Refusal::InvalidTopic);
     }
+    if command.sequence().is_some_and(|s| turn.state.sequences.is_duplicate(&identity.client_name, s)) {
+        return match command.forgives_duplicates(&turn) {
+            true => {
+                conclude(command, &Selection::default(), turn.now);
+                turn.acknowledge(command);
+                Ok(())
+            }
+            false => Err(Refusal::Duplicate),
+        };
+    }
     let sow_keys = match form {
         Form::Filter | Form::Bookmark => None,
         Form::Keys => read_keys(command)?,
@@ -37,7 +47,11 @@ pub(super) fn sow_delete(command: &Command<'_>, identity: &Who) -> Result<(), Re
     };
     let selection = Query { filter, sow_keys, ..Query::default() }.select(&turn.state, &topics, |_| false);
     turn.delete(&selection);
+    if let Some(sequence) = command.sequence() {
+        turn.state.sequences.accept(&identity.client_name, sequence);
+    }
     conclude(command, &selection, turn.now);
+    turn.acknowledge(command);
     Ok(())
 }
 
@@ -51,7 +65,6 @@ fn conclude(command: &Command<'_>, selection: &Selection, now: Time) {
         (Field::Matches, selection.matches),
     ];
     command.ack(Ack { kind: AckType::STATS, query_id, counters: &counters, ..Ack::default() }, now);
-    publish::persisted(command);
 }
 
 /// How a delete says which records it means; exactly one of the four.

@@ -2,6 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::{Command, Who};
 use crate::testing::LOG;
@@ -10,9 +11,12 @@ use crate::testing::connection::Flow;
 use crate::testing::entitlement::Action;
 use crate::testing::frames::{Ack, AckStatus};
 use crate::testing::options::{interval, split};
+use crate::testing::persisted::Persisted;
 use crate::testing::refusal::Refusal;
-use crate::testing::session::Identity;
+use crate::testing::sequences::publisher_number;
+use crate::testing::session::{Identity, SessionId};
 use crate::testing::settings::Settings;
+use crate::testing::world::World;
 use crate::wire::{AckType, Field};
 
 /// What a logon came to.
@@ -58,7 +62,7 @@ pub(super) fn identity(command: &Command<'_>) -> Result<Who, Refused> {
     let Some(message_type) = &settings.implicit_logon else {
         return Err((Refusal::LogonRequired, Flow::Continue));
     };
-    let nameless = Claims { user_id: "", password: "", client_name: "", message_type };
+    let nameless = Claims { message_type, ..Claims::default() };
     match admit(command, &nameless)? {
         Logon::Done(identity) => Ok(identity),
         Logon::Retry { .. } => Err((Refusal::AuthFailure, Flow::Finish)),
@@ -66,38 +70,43 @@ pub(super) fn identity(command: &Command<'_>) -> Result<Who, Refused> {
 }
 
 /// What a client says of itself.
+#[derive(Default)]
 struct Claims<'a> {
     user_id: &'a str,
     password: &'a str,
-    client_name: &'a str,
+    /// `None` for a client that does not log on.
+    client_name: Option<&'a str>,
     message_type: &'a str,
+    /// How long `persisted` acknowledgements are to be collected.
+    ack_conflation: Option<Duration>,
 }
 
 fn try_logon(command: &Command<'_>) -> Result<Logon, Refused> {
     if command.hub.lock().identity(command.session()).is_some() {
         return Err((Refusal::DuplicateLogon, Flow::Continue));
     }
-    check_options(command.text(Field::Options))?;
     let claims = Claims {
         user_id: command.text(Field::UserId),
         password: command.text(Field::Password),
-        client_name: command.text(Field::ClientName),
+        client_name: Some(command.text(Field::ClientName)),
         message_type: command.text(Field::MessageType),
+        ack_conflation: ack_conflation(command.text(Field::Options))?,
     };
     admit(command, &claims)
 }
 
-/// L-3.
-fn check_options(text: &str) -> Result<(), Refused> {
-    let allowed = |option: &str| match option.split_once('=') {
-        Some(("ack_conflation", value)) => interval(value).is_some(),
-        None => matches!(option, "pretty" | "none" | ""),
-        Some(_) => false,
-    };
-    match split(text).all(allowed) {
-        true => Ok(()),
-        false => Err((Refusal::InvalidOptions, Flow::Continue)),
+/// The one option that says something (L-3).
+fn ack_conflation(options: &str) -> Result<Option<Duration>, Refused> {
+    let mut found = None;
+    for option in split(options) {
+        let value = option.split_once('=').filter(|(name, _)| *name == "ack_conflation");
+        match value.map(|(_, value)| interval(value)) {
+            Some(Some(interval)) => found = Some(interval),
+            None if matches!(option, "pretty" | "none" | "") => {}
+            _ => return Err((Refusal::InvalidOptions, Flow::Continue)),
+        }
     }
+    Ok(found)
 }
 
 /// Checks message type, credentials and entitlement, in this order, and lets the session in.
@@ -119,14 +128,14 @@ fn admit(command: &Command<'_>, claims: &Claims<'_>) -> Result<Logon, Refused> {
         Answer::Retry { user_id, password } => return Ok(Logon::Retry { user_id, password }),
     };
     let identity = Identity {
-        client_name: claims.client_name.to_owned(),
+        client_name: claims.client_name.unwrap_or_default().to_owned(),
         user_id,
         message_type,
         payload_type: payload_type.with_separator(settings.separator),
         shows_user,
         since: command.hub.clock.time(),
     };
-    enter(command, identity)
+    enter(command, identity, claims)
 }
 
 /// The settings, and whether anybody may log on at present.
@@ -143,7 +152,7 @@ fn authenticate(settings: &Settings, command: &Command<'_>, claims: &Claims<'_>)
     let attempt = LogonAttempt {
         user_id: claims.user_id,
         password: claims.password,
-        client_name: claims.client_name,
+        client_name: claims.client_name.unwrap_or_default(),
         correlation_id: command.text(Field::CorrelationId),
         peer: &command.connection.peer,
     };
@@ -154,28 +163,62 @@ fn authenticate(settings: &Settings, command: &Command<'_>, claims: &Claims<'_>)
 }
 
 /// The entitlement to log on at all (L-10), then the session.
-fn enter(command: &Command<'_>, identity: Identity) -> Result<Logon, Refused> {
+fn enter(command: &Command<'_>, identity: Identity, claims: &Claims<'_>) -> Result<Logon, Refused> {
     let id = command.session();
     let question = identity.question(Action::Logon, "");
     let mut turn = command.hub.lock_entitled(|_| vec![(id.instance, question.clone())]);
     if turn.verdict(id, &question).is_deny() {
         return Err((Refusal::NotEntitled, Flow::Finish));
     }
+    if claims.client_name.is_some() {
+        turn.claim_name(id, &identity).map_err(|refusal| (refusal, Flow::Finish))?;
+    }
     let identity = Arc::new(identity);
     if let Some(session) = turn.session_mut(id) {
         session.identity = Some(identity.clone());
+        if let Some(interval) = claims.ack_conflation {
+            session.persisted = Persisted::new(interval);
+        }
     }
     Ok(Logon::Done(identity))
+}
+
+impl World {
+    /// With a journal every client has a name, and has it for itself. A user may take over his own (L-8, L-9).
+    fn claim_name(&mut self, id: SessionId, identity: &Identity) -> Result<(), Refusal> {
+        if !self.state.has_journal() {
+            return Ok(());
+        }
+        if identity.client_name.is_empty() {
+            return Err(Refusal::NoClientName);
+        }
+        let mut sessions = self.instance(id).into_iter().flat_map(|instance| instance.sessions.values());
+        let holder = sessions.find_map(|session| {
+            let other = session.identity.as_ref()?;
+            (other.client_name == identity.client_name).then(|| (session.connection.clone(), other.clone()))
+        });
+        match holder {
+            None => Ok(()),
+            Some((connection, other)) if other.user_id == identity.user_id => {
+                log::warn!(target: LOG, "{}: name in use by {id}, the connection is closed", connection.id);
+                connection.close();
+                self.remove_session(connection.id);
+                Ok(())
+            }
+            Some(_) => Err(Refusal::NameInUse),
+        }
+    }
 }
 
 /// L-1.
 fn succeed(command: &Command<'_>, identity: &Identity) {
     let Ok((settings, _)) = settings(command) else { return };
     let publisher = publisher_number(&identity.client_name);
+    let sequence = command.hub.look().state.sequences.highest(&identity.client_name);
     let ack = Ack {
         kind: AckType::PROCESSED,
-        sequence: Some(0),
-        bookmark: &format!("{publisher}|0|"),
+        sequence: Some(sequence),
+        bookmark: &format!("{publisher}|{sequence}|"),
         client_name: &identity.client_name,
         user_id: &identity.user_id,
         version: &settings.version,
@@ -185,35 +228,18 @@ fn succeed(command: &Command<'_>, identity: &Identity) {
     command.ack(ack, command.hub.clock.time());
 }
 
-/// The number of a publisher in its bookmarks: from the name alone, equal everywhere, never 0 or 1 (L-2).
-fn publisher_number(client_name: &str) -> u64 {
-    // FNV-1a, 64 bits.
-    let hash = client_name.bytes().fold(0xCBF2_9CE4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3)
-    });
-    hash.max(2)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// L-2.
-    #[test]
-    fn the_publisher_number_depends_on_the_name_alone_and_is_never_special() {
-        assert_eq!(publisher_number("golden"), publisher_number("golden"));
-        assert_ne!(publisher_number("a"), publisher_number("b"));
-        assert!((0..1000).all(|n| publisher_number(&n.to_string()) > 1));
-    }
 
     /// L-3.
     #[test]
     fn logon_knows_two_options() {
         for good in ["", "pretty", "ack_conflation=100ms", "pretty,ack_conflation=1s,", "none"] {
-            assert!(check_options(good).is_ok(), "{good}");
+            assert!(ack_conflation(good).is_ok(), "{good}");
         }
         for bad in ["ack_conflation", "ack_conflation=soon", "oof", "pretty=1"] {
-            assert!(check_options(bad).is_err(), "{bad}");
+            assert!(ack_conflation(bad).is_err(), "{bad}");
         }
     }
 }

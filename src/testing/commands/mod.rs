@@ -118,6 +118,16 @@ impl<'a> Command<'a> {
         self.message.topic().ok_or(Refusal::NoTopic)
     }
 
+    /// The publisher's number for this message; 0 is none.
+    pub(crate) fn sequence(&self) -> Option<u64> {
+        self.message.sequence().filter(|sequence| *sequence > 0)
+    }
+
+    /// Whether a message that was published before is acknowledged as if it were new (K-9).
+    fn forgives_duplicates(&self, world: &World) -> bool {
+        world.instance(self.session()).is_some_and(|instance| instance.settings.duplicates_succeed)
+    }
+
     pub(crate) fn options(&self) -> Result<Options, Refusal> {
         Options::parse(self.text(Field::Options))
     }
@@ -159,12 +169,11 @@ impl<'a> Command<'a> {
     }
 
     fn fail(&self, reason: &str) {
-        let now = self.hub.clock.time();
-        let failure = Ack { status: AckStatus::Failure, reason, ..Ack::default() };
-        self.ack(Ack { kind: AckType::PROCESSED, ..failure }, now);
+        let mut turn = self.hub.lock();
+        let failure = Ack { kind: AckType::PROCESSED, status: AckStatus::Failure, reason, ..Ack::default() };
+        self.ack(failure, turn.now);
         if self.kind.needs_sequence() {
-            let sequence = self.message.sequence();
-            self.ack(Ack { kind: AckType::PERSISTED, sequence, ..failure }, now);
+            turn.acknowledge_failure(self, reason);
         }
     }
 

@@ -22,21 +22,21 @@ pub(super) fn publish(command: &Command<'_>, identity: &Who) -> Result<(), Refus
         correlation_id: command.text(Field::CorrelationId),
         lifetime: command.message.expiration(),
         user_id: if identity.shows_user { &identity.user_id } else { "" },
+        client_name: &identity.client_name,
+        instance: command.session().instance,
+        sequence: command.sequence(),
     };
     let publisher = Some((command.session(), &**identity));
     let mut turn = command.turn(|world| write_questions(world, publisher, identity.payload_type, topic))?;
-    turn.publish(&publication, publisher)?;
+    match turn.publish(&publication, publisher) {
+        Err(Refusal::Duplicate) if command.forgives_duplicates(&turn) => {}
+        outcome => drop(outcome?),
+    }
     let now = turn.now;
     command.processed(now);
     command.ack(Ack { kind: AckType::COMPLETED, ..Ack::default() }, now);
-    persisted(command);
+    turn.acknowledge(command);
     Ok(())
-}
-
-/// Without a journal a message is as safe as it will ever be once it is processed (K-12).
-pub(super) fn persisted(command: &Command<'_>) {
-    let sequence = command.message.sequence();
-    command.ack(Ack { kind: AckType::PERSISTED, sequence, ..Ack::default() }, command.hub.clock.time());
 }
 
 /// Who publishes; the server itself may do so, and then nobody needs to be asked.
@@ -70,6 +70,10 @@ impl World {
             .map(|(id, identity)| self.verdict(id, &identity.question(Action::Write, publication.topic)));
         if verdict.as_ref().is_some_and(|verdict| verdict.is_deny()) {
             return Err(Refusal::NotEntitled);
+        }
+        if publication.sequence.is_some_and(|s| self.state.sequences.is_duplicate(publication.client_name, s))
+        {
+            return Err(Refusal::Duplicate);
         }
         let prepared = self.state.prepare(publication, self.now)?;
         if verdict.is_some_and(|verdict| !verdict.shows(&prepared.document())) {

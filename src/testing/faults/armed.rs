@@ -316,3 +316,16 @@ impl Armed {
         self.state.lock().before.get(&connection.id.number).copied().unwrap_or_default()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn handles_can_be_used_on_any_thread() {
+        fn assert_shareable<T: Send + Sync + 'static>() {}
+        assert_shareable::<ArmedFault>();
+        assert_shareable::<super::super::ShutGate>();
+        assert_shareable::<Fault>();
+    }
+}

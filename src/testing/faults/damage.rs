@@ -47,6 +47,8 @@ pub enum Damage {
     UnknownSubId,
     /// The payload is missing.
     NoPayload,
+    /// The sequence number is so much more than it should be, or less.
+    SequenceOff(i64),
 }
 
 impl Damage {
@@ -56,6 +58,7 @@ impl Damage {
             Damage::RecordTooLong => !frame.records().is_empty(),
             Damage::NoSubIds | Damage::UnknownSubId => frame.header(Field::SubIds.key()).is_some(),
             Damage::NoPayload => !frame.payload().is_empty(),
+            Damage::SequenceOff(_) => frame.message().sequence().is_some(),
             _ => true,
         }
     }
@@ -72,11 +75,17 @@ impl Damage {
             Damage::UnknownKey => encode(&[inside, br#","flavour":"new"}"#, payload]),
             Damage::BadEscape => encode(&[inside, br#","x":"\q"}"#, payload]),
             Damage::NotUtf8 => encode(&[inside, b",\"x\":\"\xFF\xFE\"}", payload]),
-            Damage::UnknownCommand => encode(&[&with_value(frame, Field::Command, "unheard_of"), payload]),
+            Damage::UnknownCommand => {
+                encode(&[&with_value(frame, Field::Command, "\"unheard_of\""), payload])
+            }
             Damage::RecordTooLong => encode(&[header, &too_long(payload)]),
             Damage::NoSubIds => encode(&[&without(frame, Field::SubIds), payload]),
-            Damage::UnknownSubId => encode(&[&with_value(frame, Field::SubIds, "nobody"), payload]),
+            Damage::UnknownSubId => encode(&[&with_value(frame, Field::SubIds, "\"nobody\""), payload]),
             Damage::NoPayload => encode(&[&without(frame, Field::MessageLength)]),
+            Damage::SequenceOff(by) => {
+                let sequence = frame.message().sequence().unwrap_or_default().saturating_add_signed(by);
+                encode(&[&with_value(frame, Field::Sequence, &sequence.to_string()), payload])
+            }
         }
     }
 }
@@ -92,9 +101,9 @@ fn with_length(frame: &Frame, change: impl FnOnce(u32) -> u32) -> Vec<u8> {
     [&change(length).to_be_bytes(), frame.raw()].concat()
 }
 
-/// The header, with another text as the value of a field.
+/// The header, with another value of a field, its quotes included.
 fn with_value(frame: &Frame, field: Field, value: &str) -> Vec<u8> {
-    rewritten(frame, |key| (Field::of(key.as_bytes()) == Some(field)).then(|| format!("\"{value}\"")))
+    rewritten(frame, |key| (Field::of(key.as_bytes()) == Some(field)).then(|| value.to_owned()))
 }
 
 /// The header without a field.
@@ -138,6 +147,7 @@ mod tests {
     fn each_damage_is_the_one_it_says_and_no_other() {
         let delivery = r#"{"c":"p","t":"a,b","l":1,"sids":"s,t"}x"#;
         let result = r#"{"c":"sow","t":"a","query_id":"q","bs":1}{"l":2,"k":"1"}{}"#;
+        let ack = r#"{"c":"ack","s":5,"a":"persisted"}"#;
         let table = [
             (Damage::LengthTooLong, delivery, delivery, 8),
             (Damage::LengthTooShort, delivery, delivery, -1),
@@ -149,6 +159,8 @@ mod tests {
             (Damage::NoSubIds, delivery, r#"{"c":"p","t":"a,b","l":1}x"#, 0),
             (Damage::UnknownSubId, delivery, r#"{"c":"p","t":"a,b","l":1,"sids":"nobody"}x"#, 0),
             (Damage::NoPayload, delivery, r#"{"c":"p","t":"a,b","sids":"s,t"}"#, 0),
+            (Damage::SequenceOff(2), ack, r#"{"c":"ack","s":7,"a":"persisted"}"#, 0),
+            (Damage::SequenceOff(-6), ack, r#"{"c":"ack","s":0,"a":"persisted"}"#, 0),
             (
                 Damage::RecordTooLong,
                 result,
@@ -169,7 +181,14 @@ mod tests {
     #[test]
     fn only_a_frame_that_has_it_can_lose_it() {
         let ack = Frame::parse(br#"{"c":"ack","cid":"1","a":"processed","status":"success"}"#).unwrap();
-        for damage in [Damage::RecordTooLong, Damage::NoSubIds, Damage::UnknownSubId, Damage::NoPayload] {
+        let lossless = [
+            Damage::RecordTooLong,
+            Damage::NoSubIds,
+            Damage::UnknownSubId,
+            Damage::NoPayload,
+            Damage::SequenceOff(1),
+        ];
+        for damage in lossless {
             assert!(!damage.fits(&ack), "{damage:?}");
         }
         assert!(Damage::UnclosedHeader.fits(&ack));

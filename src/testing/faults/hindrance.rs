@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Effect;
-use crate::testing::clock::Time;
+use crate::testing::clock::{Clock, Time};
 
 /// What hampers reading.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,8 +73,8 @@ pub(crate) struct Hindrance<T> {
 }
 
 impl<T: Kind> Hindrance<T> {
-    pub(crate) fn new(kind: T, effect: Arc<Effect>, now: Time) -> Hindrance<T> {
-        let pace = kind.pace().map(|(bytes, tick)| Pace::new(bytes, tick, now));
+    pub(crate) fn new(kind: T, effect: Arc<Effect>, clock: &Clock) -> Hindrance<T> {
+        let pace = kind.pace().map(|(bytes, tick)| Pace::new(bytes, tick, clock.time(), clock.is_manual()));
         Hindrance { kind, effect, pace }
     }
 }
@@ -159,12 +159,14 @@ struct Pace {
     /// The start of the tick that the credit is for.
     since: Time,
     credit: usize,
+    /// Whether what is not used in its tick is kept for later.
+    saves: bool,
 }
 
 impl Pace {
-    fn new(bytes: usize, tick: Duration, now: Time) -> Pace {
+    fn new(bytes: usize, tick: Duration, now: Time, saves: bool) -> Pace {
         let bytes = bytes.max(1);
-        Pace { bytes, tick: tick.max(Duration::from_millis(1)), since: now, credit: bytes }
+        Pace { bytes, tick: tick.max(Duration::from_millis(1)), since: now, credit: bytes, saves }
     }
 
     /// How many bytes may pass now.
@@ -172,9 +174,13 @@ impl Pace {
         let ticks = now.since(self.since).as_nanos() / self.tick.as_nanos();
         if let (1.., Ok(ticks)) = (ticks, u32::try_from(ticks)) {
             self.since = self.since.plus(self.tick.saturating_mul(ticks));
-            // What was not used in its tick is gone, unless there was nothing left to use.
-            let waited = if self.credit == 0 { ticks as usize } else { 1 };
-            self.credit = self.bytes.saturating_mul(waited);
+            let granted = self.bytes.saturating_mul(ticks as usize);
+            self.credit = match self.credit {
+                // Who had nothing left to use has waited.
+                0 => granted,
+                left if self.saves => granted.saturating_add(left),
+                _ => self.bytes,
+            };
         }
         self.credit
     }
@@ -220,7 +226,7 @@ mod tests {
 
     #[test]
     fn a_pace_grants_so_much_per_tick_and_saves_nothing_up_for_the_idle() {
-        let mut pace = Pace::new(10, Duration::from_secs(1), at(0));
+        let mut pace = Pace::new(10, Duration::from_secs(1), at(0), false);
         assert_eq!(pace.room(at(0)), 10);
         pace.spend(4);
         assert_eq!(pace.room(at(0)), 6);
@@ -228,5 +234,13 @@ mod tests {
         pace.spend(10);
         assert_eq!((pace.room(at(5)), pace.next_tick()), (0, at(6)));
         assert_eq!(pace.room(at(8)), 30, "who waits misses nothing");
+    }
+
+    #[test]
+    fn a_pace_that_saves_grants_the_same_however_often_it_is_asked() {
+        let mut rare = Pace::new(10, Duration::from_secs(1), at(0), true);
+        let mut often = rare.clone();
+        (0..5).for_each(|second| assert_eq!(often.room(at(second)), 10 * (second as usize + 1)));
+        assert_eq!(rare.room(at(4)), often.room(at(4)));
     }
 }

@@ -180,6 +180,9 @@ impl Fault {
 
     /// Reads at most so many bytes, at least 1, per tick of the server's clock, until it is
     /// [released](ArmedFault::release).
+    ///
+    /// What is not used in its tick is gone. With a manual clock it is saved, so that after `n` ticks `n + 1` times as
+    /// many bytes were read, if there were as many.
     pub fn read_slowly(bytes: usize, tick: Duration) -> Fault {
         Fault::new(What::Hamper { reading: Some(Reading::Slow { bytes, tick }), writing: None })
     }
@@ -187,7 +190,8 @@ impl Fault {
     /// Writes at most so many bytes, at least 1, per tick of the server's clock, until it is
     /// [released](ArmedFault::release).
     ///
-    /// With a manual clock each tick that it is advanced by lets exactly so many bytes go, as long as there are any.
+    /// What is not used in its tick is gone. With a manual clock it is saved, so that after `n` ticks `n + 1` times as
+    /// many bytes were written, if there were as many.
     pub fn write_slowly(bytes: usize, tick: Duration) -> Fault {
         Fault::new(What::Hamper { reading: None, writing: Some(Writing::Slow { bytes, tick }) })
     }
@@ -367,10 +371,14 @@ impl What {
 
     /// Whether the frame of this moment has what it takes to be struck.
     fn fits(&self, moment: &Moment<'_>) -> bool {
-        let (Moment::Receiving { frame, .. } | Moment::Sending { frame, .. }) = moment else { return true };
+        let (Moment::Receiving { frame, ends_swap, .. } | Moment::Sending { frame, ends_swap, .. }) = moment
+        else {
+            return true;
+        };
         let command = frame.message().command();
         match self {
             What::Damage(damage) => damage.fits(frame),
+            What::Alter(Alteration::Swap) => !ends_swap,
             What::Answer(Answer::Refuse { .. }) => command != CommandType::Heartbeat,
             What::Answer(Answer::RetryLogon { .. }) => command == CommandType::Logon,
             _ => true,

@@ -193,6 +193,8 @@ pub(crate) enum Moment<'a> {
     Receiving {
         frame: &'a Frame,
         size: usize,
+        /// It is the second of two that change places.
+        ends_swap: bool,
     },
     /// What has come so far was carried out.
     Received,
@@ -203,6 +205,8 @@ pub(crate) enum Moment<'a> {
         point: Option<Point>,
         /// Its number in the queue.
         number: u64,
+        /// It is the second of two that change places.
+        ends_swap: bool,
     },
     /// A frame has been written.
     Sent,
