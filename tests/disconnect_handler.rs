@@ -31,7 +31,7 @@ fn a_handler_that_reconnects_is_called_once_and_work_goes_on() {
     let mut scene = Scene::logged_on("c");
     let calls = Arc::new(AtomicUsize::new(0));
     let (counter, reconnect) = (Arc::clone(&calls), reconnects_to(&scene.peer));
-    scene.client.set_disconnect_handler(move |client: &Client, cause: &Error| {
+    scene.on_loss(move |client: &Client, cause: &Error| {
         counter.fetch_add(1, Ordering::Relaxed);
         assert!(cause.is_disconnect() && !client.is_connected());
         reconnect(client, cause)
@@ -51,7 +51,7 @@ fn a_handler_may_subscribe_after_it_has_reconnected() {
     let mut scene = Scene::logged_on("c");
     let (sender, placed) = mpsc::channel();
     let reconnect = reconnects_to(&scene.peer);
-    scene.client.set_disconnect_handler(move |client: &Client, cause: &Error| {
+    scene.on_loss(move |client: &Client, cause: &Error| {
         reconnect(client, cause)?;
         let id = client.execute_async(Command::subscribe("t").sub_id("s").timeout(SOON), |_: &_| {})?;
         sender.send(id).map_err(|_| Error::from(ErrorKind::Amps))
@@ -68,7 +68,7 @@ fn a_handler_may_subscribe_after_it_has_reconnected() {
 fn before_it_has_reconnected_the_commands_of_a_handler_fail_at_once() {
     let scene = Scene::logged_on("c");
     let (sender, kinds) = mpsc::channel();
-    scene.client.set_disconnect_handler(move |client: &Client, _: &Error| {
+    scene.on_loss(move |client: &Client, _: &Error| {
         for outcome in [
             client.publish("t", "x").map(drop),
             client.subscribe("t", "").map(drop),
@@ -90,7 +90,7 @@ fn before_it_has_reconnected_the_commands_of_a_handler_fail_at_once() {
 #[test]
 fn a_handler_that_fails_is_reported_between_disconnected_and_shutdown() {
     let scene = Scene::logged_on("c");
-    scene.client.set_disconnect_handler(|_: &Client, _: &Error| Err::<(), _>("the handler gave up"));
+    scene.on_loss(|_: &Client, _: &Error| Err::<(), _>("the handler gave up"));
     scene.connection.close();
     scene.record.wait_for_failures(2);
     let story = scene.record.story();
@@ -109,7 +109,7 @@ fn a_handler_that_fails_is_reported_between_disconnected_and_shutdown() {
 #[test]
 fn a_handler_that_panics_is_reported_and_the_client_can_be_used_again() {
     let scene = Scene::logged_on("c");
-    scene.client.set_disconnect_handler(|_: &Client, _: &Error| -> () { panic!("the handler blew up") });
+    scene.on_loss(|_: &Client, _: &Error| -> () { panic!("the handler blew up") });
     scene.connection.close();
     scene.record.wait_for_failure(ErrorKind::HandlerPanicked, "the handler blew up");
     scene.record.wait_for_failure(ErrorKind::Disconnected, "reconnect failed");
@@ -120,7 +120,7 @@ fn a_handler_that_panics_is_reported_and_the_client_can_be_used_again() {
 #[test]
 fn a_handler_that_does_not_reconnect_leads_to_shutdown() {
     let scene = Scene::logged_on("c");
-    scene.client.set_disconnect_handler(|_: &Client, _: &Error| {});
+    scene.on_loss(|_: &Client, _: &Error| {});
     scene.connection.close();
     scene.record.wait_for_failure(ErrorKind::Disconnected, "reconnect failed");
     assert_eq!(scene.record.states(), [Connected, LoggedOn, Disconnected, Shutdown]);
@@ -147,7 +147,7 @@ fn the_handler_runs_once_for_a_loss_that_many_threads_meet() {
     let mut scene = Scene::logged_on("c");
     let calls = Arc::new(AtomicUsize::new(0));
     let (counter, reconnect) = (Arc::clone(&calls), reconnects_to(&scene.peer));
-    scene.client.set_disconnect_handler(move |client: &Client, cause: &Error| {
+    scene.on_loss(move |client: &Client, cause: &Error| {
         counter.fetch_add(1, Ordering::Relaxed);
         reconnect(client, cause)
     });
@@ -174,7 +174,7 @@ fn the_handler_runs_on_the_receive_thread_of_the_lost_connection_whoever_notices
         let mut scene = Scene::logged_on("c");
         let (sender, threads) = mpsc::channel();
         let reconnect = reconnects_to(&scene.peer);
-        scene.client.set_disconnect_handler(move |client: &Client, cause: &Error| {
+        scene.on_loss(move |client: &Client, cause: &Error| {
             sender.send(thread::current().id()).unwrap();
             reconnect(client, cause)
         });
@@ -213,7 +213,7 @@ fn the_handler_runs_on_the_receive_thread_of_the_lost_connection_whoever_notices
 fn closing_does_not_call_the_handler() {
     let scene = Scene::logged_on("c");
     let (sender, called) = mpsc::channel();
-    scene.client.set_disconnect_handler(move |_: &Client, _: &Error| drop(sender.send(())));
+    scene.on_loss(move |_: &Client, _: &Error| drop(sender.send(())));
     scene.client.close();
     assert_eq!(called.try_recv(), Err(mpsc::TryRecvError::Empty));
     assert_eq!(scene.record.states(), [Connected, LoggedOn, Disconnected, Shutdown]);
@@ -226,7 +226,7 @@ fn a_handler_that_runs_while_the_client_is_closed_cannot_connect_any_more() {
     let scene = Scene::logged_on("c");
     let (gate, (sender, outcome)) = (Gate::new(), mpsc::channel());
     let (held, uri) = (gate.clone(), scene.peer.uri("json"));
-    scene.client.set_disconnect_handler(move |client: &Client, _: &Error| {
+    scene.on_loss(move |client: &Client, _: &Error| {
         held.pass();
         sender.send(client.connect(&uri).map_err(|e| e.kind())).unwrap();
     });
@@ -247,7 +247,7 @@ fn a_handler_that_closes_the_client_ends_the_repair_quietly() {
     let scene = Scene::logged_on("c");
     let (sender, outcome) = mpsc::channel();
     let uri = scene.peer.uri("json");
-    scene.client.set_disconnect_handler(move |client: &Client, _: &Error| {
+    scene.on_loss(move |client: &Client, _: &Error| {
         client.close();
         sender.send(client.connect(&uri).map_err(|e| e.kind())).unwrap();
     });
@@ -263,7 +263,7 @@ fn a_connection_that_is_lost_within_the_handler_counts_as_not_repaired() {
     let mut scene = Scene::logged_on("c");
     let gate = Gate::new();
     let (held, reconnect) = (gate.clone(), reconnects_to(&scene.peer));
-    scene.client.set_disconnect_handler(move |client: &Client, cause: &Error| {
+    scene.on_loss(move |client: &Client, cause: &Error| {
         let outcome = reconnect(client, cause);
         held.pass();
         outcome
@@ -299,7 +299,7 @@ fn a_refused_logon_in_the_handler_ends_the_repair() {
 fn after_a_failed_repair_each_later_command_calls_the_handler_again() {
     let scene = Scene::logged_on("c");
     let (sender, threads) = mpsc::channel();
-    scene.client.set_disconnect_handler(move |_: &Client, _: &Error| {
+    scene.on_loss(move |_: &Client, _: &Error| {
         sender.send(thread::current().id()).unwrap();
     });
     scene.connection.close();
@@ -340,7 +340,7 @@ fn a_command_that_waited_for_a_failing_repair_ends_with_it() {
     let scene = Scene::logged_on("c");
     let gate = Gate::new();
     let held = gate.clone();
-    scene.client.set_disconnect_handler(move |_: &Client, _: &Error| held.pass());
+    scene.on_loss(move |_: &Client, _: &Error| held.pass());
     scene.connection.close();
     gate.wait_reached(1);
     let publish = scene.begin(|client| client.publish("t", "x"));
@@ -360,7 +360,7 @@ fn closing_ends_a_repair_that_a_command_asked_for() {
     let (sender, outcomes) = mpsc::channel();
     let runs = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&runs);
-    scene.client.set_disconnect_handler(move |client: &Client, _: &Error| {
+    scene.on_loss(move |client: &Client, _: &Error| {
         if count.fetch_add(1, Ordering::Relaxed) > 0 {
             held.pass();
             sender.send(client.connect(&uri).map_err(|e| e.kind())).unwrap();
@@ -383,7 +383,7 @@ fn closing_ends_a_repair_that_a_command_asked_for() {
 fn a_closed_client_is_not_revived() {
     let scene = Scene::logged_on("c");
     let (sender, called) = mpsc::channel();
-    scene.client.set_disconnect_handler(move |_: &Client, _: &Error| drop(sender.send(())));
+    scene.on_loss(move |_: &Client, _: &Error| drop(sender.send(())));
     scene.connection.close();
     scene.record.wait_for_failure(ErrorKind::Disconnected, "reconnect failed");
     scene.client.close();
@@ -415,7 +415,7 @@ fn a_handler_that_goes_through_a_list_ends_on_the_server_that_is_up() {
     let client = Client::builder("c").build().unwrap();
     let record = Record::of(&client);
     let handler = Arc::clone(&connect_to_one);
-    client.set_disconnect_handler(move |client: &Client, _: &Error| handler(client));
+    client.set_disconnect_handler(move |client: &Client, _: &Error| handler(client)).unwrap();
 
     let first = begin(&client, move |client| connect_to_one(client));
     let serve = |peer: &ScriptedPeer| {

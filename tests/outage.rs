@@ -12,7 +12,7 @@ use support::client::*;
 fn hold_the_repair(scene: &Scene) -> Gate {
     let (gate, reconnect) = (Gate::new(), reconnects_to(&scene.peer));
     let held = gate.clone();
-    scene.client.set_disconnect_handler(move |client: &Client, cause: &Error| {
+    scene.on_loss(move |client: &Client, cause: &Error| {
         held.pass();
         reconnect(client, cause)
     });
@@ -101,7 +101,7 @@ fn a_waiting_subscription_outlasts_a_failing_attempt_of_the_handler() {
     let second = ScriptedPeer::start().unwrap();
     let (gate, uris) = (Gate::new(), [scene.peer.uri("json"), second.uri("json")]);
     let held = gate.clone();
-    scene.client.set_disconnect_handler(move |client: &Client, _: &Error| {
+    scene.on_loss(move |client: &Client, _: &Error| {
         held.pass();
         let attempt = |uri: &str| client.connect(uri).and_then(|()| client.logon_with(&in_time()));
         uris.iter().find_map(|uri| attempt(uri).ok()).ok_or_else(|| failure("no server"))

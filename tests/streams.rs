@@ -66,7 +66,7 @@ fn a_stream_on_a_connection_that_is_lost_within_the_handler_ends_too() {
     let mut scene = Scene::logged_on("c");
     let (gate, reconnect) = (Gate::new(), reconnects_to(&scene.peer));
     let (held, (sender, streams)) = (gate.clone(), std::sync::mpsc::channel());
-    scene.client.set_disconnect_handler(move |client: &Client, cause: &amps_client::Error| {
+    scene.on_loss(move |client: &Client, cause: &amps_client::Error| {
         reconnect(client, cause)?;
         sender.send(client.execute(Command::subscribe("t").timeout(SOON))?).expect("the test waits");
         held.pass();

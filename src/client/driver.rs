@@ -32,6 +32,16 @@ pub(crate) fn refuse_if_driven(core: &Core) -> Result<()> {
     })
 }
 
+/// HA-2: another disconnect handler would take the recovery away.
+pub(crate) fn refuse_handler_if_driven(core: &Core) -> Result<()> {
+    if !core.config.driven {
+        return Ok(());
+    }
+    let text =
+        "an HAClient repairs a lost connection by itself: to be told of it, add a connection-state listener";
+    Err(Error::new(ErrorKind::Usage, text))
+}
+
 /// The calling thread sees to a first connection; everybody else waits meanwhile.
 #[derive(Debug)]
 pub(crate) struct Claim {

@@ -43,7 +43,7 @@ use crate::stream::End;
 ///     eprintln!("lost: {cause}");
 ///     client.connect("tcp://standby:9007/amps/json")?;
 ///     client.logon()
-/// });
+/// })?;
 /// # Ok(())
 /// # }
 /// ```

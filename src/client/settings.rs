@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 
 use super::recovery::DisconnectHandler;
 use super::registry::{Global, ListenerId, cell, contain};
-use super::{Client, heartbeats};
+use super::{Client, driver, heartbeats};
 use crate::callbacks::{
     ConnectionStateListener, Direction, ExceptionListener, FailedWriteHandler, MessageHandler, Origin,
     Outcome, TransportFilter,
@@ -83,11 +83,18 @@ impl Client {
         self.core().registry.set_exception_listener(Some(Arc::new(listener)));
     }
 
-    /// Sets who repairs a lost connection. Default: nobody.
+    /// Sets who repairs a lost connection. Default: nobody. An [`HAClient`](crate::HAClient) repairs it by itself.
     ///
     /// See [`DisconnectHandler`].
-    pub fn set_disconnect_handler(&self, handler: impl DisconnectHandler + 'static) {
+    ///
+    /// # Errors
+    ///
+    /// [`Usage`](crate::ErrorKind::Usage) on the client of an `HAClient`: another handler would take its whole recovery away.
+    /// To be told of what happens, add a [listener](Client::add_connection_state_listener).
+    pub fn set_disconnect_handler(&self, handler: impl DisconnectHandler + 'static) -> Result<()> {
+        driver::refuse_handler_if_driven(self.core())?;
         self.core().registry.set_disconnect_handler(Some(Arc::new(handler)));
+        Ok(())
     }
 
     /// Sets who gets what nobody else takes: data for subscriptions that are gone, unexpected acknowledgements, refused

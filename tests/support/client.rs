@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use amps_client::testing::{LogonAck, PeerConnection, ScriptedPeer};
 use amps_client::{
-    Client, ClientBuilder, Command, ConnectionState, Error, ErrorKind, HandlerError, Logon, Message,
-    MessageHandler, Origin, Result, UnhandledError,
+    Client, ClientBuilder, Command, ConnectionState, DisconnectHandler, Error, ErrorKind, HandlerError,
+    Logon, Message, MessageHandler, Origin, Result, UnhandledError,
 };
 use parking_lot::{Condvar, Mutex};
 
@@ -89,9 +89,14 @@ impl Scene {
         settle(&self.client, &self.connection);
     }
 
+    /// Has this disconnect handler called when the connection is lost.
+    pub(crate) fn on_loss(&self, handler: impl DisconnectHandler + 'static) {
+        self.client.set_disconnect_handler(handler).expect("a client that nobody else drives");
+    }
+
     /// Has a disconnect handler connect again to the same peer.
     pub(crate) fn reconnect_on_loss(&self) {
-        self.client.set_disconnect_handler(reconnects_to(&self.peer));
+        self.on_loss(reconnects_to(&self.peer));
     }
 
     /// Accepts the next connection and logs the client on, which somebody else has made connect.

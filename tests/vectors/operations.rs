@@ -339,7 +339,7 @@ impl Application {
     fn set_disconnect_handler(&mut self, call: &Call) -> Done {
         let steps = call.arg("behaviour").split(", ").map(str::to_owned).collect();
         let handler = Repair { steps, uri: self.last_uri.clone(), log: Arc::clone(&self.log) };
-        self.client()?.set_disconnect_handler(handler);
+        self.client()?.set_disconnect_handler(handler)?;
         Ok(None)
     }
 

@@ -85,19 +85,19 @@ fn closing(line: &Value) -> Value {
 fn repaired(watched: &Watched, repair: &str) -> Result<(), String> {
     let uri = watched.uri.clone();
     let client = &watched.client;
-    match repair {
-        "none" => {}
+    let set = match repair {
+        "none" => Ok(()),
         "reconnect" => client.set_disconnect_handler(move |client: &Client, _: &Error| {
             client.connect(&uri)?;
             client.logon()
         }),
         "reconnect_without_logon" => {
-            client.set_disconnect_handler(move |client: &Client, _: &Error| client.connect(&uri));
+            client.set_disconnect_handler(move |client: &Client, _: &Error| client.connect(&uri))
         }
         "gives_up" => client.set_disconnect_handler(|_: &Client, _: &Error| {}),
         other => return Err(format!("an unknown disconnect handler `{other}`")),
-    }
-    Ok(())
+    };
+    set.map_err(|error| error.to_string())
 }
 
 /// A situation with a name: what its servers do, and what the application does in it.
