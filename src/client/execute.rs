@@ -152,11 +152,17 @@ pub(crate) fn place_again(
 ) -> Result<()> {
     command.renew_id();
     let wanted = Wanted { remembered: true, ..Wanted::default() };
-    place(core, command.ack_type(acks), sink.clone(), wanted)?;
-    if let Some(Sink::Stream(queue)) = sink {
-        queue.reconnected();
+    let queue = match &sink {
+        Some(Sink::Stream(queue)) => Some(Arc::clone(queue)),
+        _ => None,
+    };
+    // It counts before the first message of the new connection can come, so that its reader can tell.
+    queue.iter().for_each(|queue| queue.reconnected());
+    let placed = place(core, command.ack_type(acks), sink, wanted);
+    if placed.is_err() {
+        queue.iter().for_each(|queue| queue.not_reconnected());
     }
-    Ok(())
+    placed.map(drop)
 }
 
 /// Sends a frame as it is and waits for nothing.

@@ -310,8 +310,14 @@ impl StreamQueue {
         }
     }
 
+    /// It is placed over another connection.
     pub(crate) fn reconnected(&self) {
         self.state.lock().reconnects += 1;
+    }
+
+    /// That did not succeed.
+    pub(crate) fn not_reconnected(&self) {
+        self.state.lock().reconnects -= 1;
     }
 
     pub(crate) fn reconnects(&self) -> u64 {
