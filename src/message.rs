@@ -171,7 +171,11 @@ impl Message {
     pub fn sub_id(&self) -> Option<&str> {
         match self.recipient {
             (0, 0) => self.text(Field::SubId),
-            (start, end) => self.text(Field::SubIds)?.get(start as usize..end as usize),
+            (start, end) => {
+                // Only the part is looked at: a list may be long, and each of its ids is asked for.
+                let id = self.bytes(Field::SubIds)?.get(start as usize..end as usize)?;
+                std::str::from_utf8(id).ok()
+            }
         }
     }
 

@@ -1,52 +1,24 @@
 //! What a message costs in memory: nothing on publish and on the way to a handler, and a few allocations a read on the
 //! way to a stream. Counted for the whole process, so there is one test, and its peer allocates nothing while it counts.
 
+#[path = "support/counting.rs"]
+mod counting;
 mod support;
 
-use std::alloc::{GlobalAlloc, Layout, System};
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use amps_client::testing::Frame;
 use amps_client::{Client, Command, Direction, Message, PublishOptions, Result};
+use counting::{ALLOCATIONS, Counting, LIVE};
 use support::{RawClient, SOON};
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
-
-static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
-static LIVE: AtomicI64 = AtomicI64::new(0);
-
-/// The system's allocator, with a count of its calls and of the bytes that are in use.
-struct Counting;
-
-// SAFETY: every call is handed to the system's allocator as it is; counting allocates nothing.
-#[allow(unsafe_code)]
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
-        LIVE.fetch_add(layout.size() as i64, Ordering::Relaxed);
-        // SAFETY: the caller keeps the contract of `alloc`.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        LIVE.fetch_sub(layout.size() as i64, Ordering::Relaxed);
-        // SAFETY: the caller keeps the contract of `dealloc`, and the pointer came from the system's allocator.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-
-    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
-        LIVE.fetch_add(size as i64 - layout.size() as i64, Ordering::Relaxed);
-        // SAFETY: the caller keeps the contract of `realloc`, and the pointer came from the system's allocator.
-        unsafe { System.realloc(pointer, layout, size) }
-    }
-}
 
 /// Rounds in a row without an allocation that prove a case.
 const QUIET: u32 = 3;

@@ -34,6 +34,8 @@ pub(crate) fn connect_through(
     let uri = Uri::parse(uri)?;
     leave_for_another(core);
     let _claim = Claim::take(core, &uri)?;
+    // A handler that has closed the client itself may still run, and no other may run beside it (T-8).
+    core.wait_for_threads(None);
     let transport = open(&uri)?;
     let me = ThreadKey::current();
     let Some(version) = install(core, &transport, me) else {
@@ -93,6 +95,7 @@ impl<'a> Claim<'a> {
             return Err(Error::new(ErrorKind::RetryOperation, "reconnect in progress"));
         }
         session.connecting = true;
+        session.user = uri.user().unwrap_or_default().to_owned();
         session.uri = Some(uri.clone());
         Ok(Claim { core })
     }

@@ -10,6 +10,8 @@ use crate::model::{Call, Event, Happening, Observed, Record, Scenario};
 pub(crate) fn amend(scenario: &mut Scenario) {
     refuse_what_only_a_server_sends(scenario);
     refuse_a_second_connect(scenario);
+    leave_connecting_to_the_ha_client(scenario);
+    keep_a_subscription_in_flight(scenario);
     await_the_answer_to_a_filtered_publish(scenario);
     take_back_only_what_goes_on(scenario);
     announce_shutdown_once(scenario);
@@ -52,6 +54,63 @@ fn refuse_a_second_connect(scenario: &mut Scenario) {
             "connect" => connected = true,
             _ => {}
         }
+    }
+}
+
+fn is_ha(scenario: &Scenario) -> bool {
+    scenario.calls.iter().any(|call| call.operation == "new_client" && call.arg("kind") == "ha")
+}
+
+/// An `HAClient` connects and logs on by itself (HA-2).
+fn leave_connecting_to_the_ha_client(scenario: &mut Scenario) {
+    if !is_ha(scenario) {
+        return;
+    }
+    let mut connected = false;
+    for call in &mut scenario.calls {
+        match call.operation.as_str() {
+            "connect_and_logon" => connected = true,
+            "close" | "disconnect" => connected = false,
+            "connect" => refuse(call, "Usage"),
+            "logon" if connected => refuse(call, "AlreadyConnected"),
+            "logon" => refuse(call, "Disconnected"),
+            _ => {}
+        }
+    }
+}
+
+/// A stored subscription in flight is placed again by the subscription manager, whatever method placed it (table 3.4).
+fn keep_a_subscription_in_flight(scenario: &mut Scenario) {
+    let lost =
+        |call: &&mut Call| call.operation == "subscribe" && call.error.as_deref() == Some("Disconnected");
+    if !is_ha(scenario) {
+        return;
+    }
+    let Some(call) = scenario.calls.iter_mut().find(lost) else { return };
+    call.error = None;
+    let takes_back = |event: &Event| {
+        event.call == call.number
+            && event.client_frame().is_some_and(|record| record.get("c") == "unsubscribe")
+    };
+    let placed = scenario.events.iter().find(|event| event.call == call.number).and_then(Event::client_frame);
+    let placed = placed.cloned().zip(scenario.events.iter().position(takes_back));
+    if let Some((mut again, at)) = placed {
+        let id = format!("auto{}x", call.number);
+        let text = format!(r#"{{"c":"ack","cid":"{id}","a":"processed","status":"success"}}"#);
+        again.header.insert("cid".to_owned(), id.into());
+        let header = serde_json::from_str(&text).expect("a header");
+        let consent = Happening::FromServer(Record { header, text, payload: Vec::new() });
+        if let Some(event) = scenario.events.get_mut(at) {
+            event.what = Happening::FromClient(again);
+            let consent = Event { what: consent, ..event.clone() };
+            scenario.events.insert(at + 1, consent);
+        }
+    }
+    let sub_id = call.args.get("sub_id").cloned().unwrap_or_default();
+    for observed in scenario.observed.iter_mut().filter(|observed| observed.event == "last_chance") {
+        observed.event = "message".to_owned();
+        observed.fields.insert("to".to_owned(), "handler".into());
+        observed.fields.insert("sub_id".to_owned(), sub_id.clone());
     }
 }
 

@@ -22,7 +22,9 @@ pub(crate) fn replay(line: &Value) -> Replay {
 
 fn perform(scenario: &Scenario) -> Result<(), String> {
     let player = Player::start(scenario);
-    let mut application = Application::new(player.resolver());
+    // Recorded with a handler for failed writes if there were any that it was given.
+    let failed_writes = scenario.observed.iter().any(|observed| observed.event == "failed_write");
+    let mut application = Application::new(player.resolver(), failed_writes);
     let outcome = scenario.calls.iter().try_for_each(|call| step(scenario, call, &player, &mut application));
     application.pull_rest();
     let ids = player.ids().clone();
@@ -38,7 +40,7 @@ fn step(
     player: &Player,
     application: &mut Application,
 ) -> Result<(), String> {
-    player.begin(call.number);
+    player.begin(call)?;
     let done = application.perform(call);
     player.settle(call.number)?;
     check(call, &done, player).map_err(|why| format!("call {} `{}`: {why}", call.number, call.operation))?;

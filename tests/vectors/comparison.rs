@@ -94,10 +94,22 @@ impl Renaming {
     }
 
     /// Our number for a recorded sequence.
-    fn shift(&self, recorded: u64) -> u64 {
+    pub(crate) fn shift(&self, recorded: u64) -> u64 {
         match (self.sequence_base, self.our_sequence_base) {
             (Some(base), Some(ours)) if recorded >= base => recorded - base + ours,
             _ => recorded,
+        }
+    }
+
+    /// The bookmark of a logon holds the last sequence of this client.
+    fn shift_bookmark(&self, recorded: &str) -> String {
+        let shifted = |part: &str| part.parse().map_or(part.to_owned(), |part| self.shift(part).to_string());
+        match recorded.split_once('|') {
+            Some((hash, rest)) => {
+                let rest: Vec<_> = rest.split('|').map(shifted).collect();
+                format!("{hash}|{}", rest.join("|"))
+            }
+            None => recorded.to_owned(),
         }
     }
 
@@ -118,6 +130,7 @@ impl Renaming {
         for (key, value) in &record.header {
             let ours = match value {
                 Value::String(id) if IDS.contains(&key.as_str()) => Value::from(self.rename(id)),
+                Value::String(bookmark) if key == "bookmark" => Value::from(self.shift_bookmark(bookmark)),
                 Value::Number(sequence) if key == "s" => {
                     sequence.as_u64().map_or(value.clone(), |s| Value::from(self.shift(s)))
                 }
@@ -231,6 +244,8 @@ mod tests {
         assert!(compared(r#"{"c":"p","s":1004}"#, r#"{"c":"p","s":53}"#, &mut ids).is_err());
         assert_eq!(ids.header_text(&record(r#"{"c":"ack","s":1002}"#)), r#"{"c":"ack","s":52}"#);
         assert_eq!(ids.header_text(&record(r#"{"c":"ack","s":7}"#)), r#"{"c":"ack","s":7}"#);
+        let logon = record(r#"{"c":"ack","bookmark":"2000|1002|"}"#);
+        assert_eq!(ids.header_text(&logon), r#"{"c":"ack","bookmark":"2000|52|"}"#);
         assert!(compared(r#"{"c":"p","s":1}"#, r#"{"c":"p","s":2}"#, &mut Renaming::default()).is_err());
     }
 }

@@ -7,14 +7,16 @@ use amps_client::{AckType, Authenticator, Client, Command, Error, ErrorKind, Log
 use serde_json::Value;
 
 use crate::errors::skipped;
+use crate::recovering;
 use crate::refusals::kind;
 use crate::report::{Replay, Verdict};
 use crate::support::{Linked, SOON};
 
 /// What a case does; `Err` of its `Ok` is the error that the application gets.
-type Case = fn() -> Result<()>;
+pub(crate) type Case = fn() -> Result<()>;
 
-const MOMENT: Duration = Duration::from_millis(50);
+/// A time limit that is to run out.
+pub(crate) const MOMENT: Duration = Duration::from_millis(50);
 
 /// The cases that are no connection string.
 const CASES: &[(&str, Case)] = &[
@@ -49,12 +51,10 @@ const CASES: &[(&str, Case)] = &[
     }),
 ];
 
-/// What later work brings, by a part of the name of a case.
-const LATER: &[(&str, &str)] = &[
-    ("ha ", "no HA client"),
-    ("ha_", "no HA client"),
-    ("bookmark store", "no bookmark store"),
-    ("store", "no publish store"),
+/// What the library does not have, by a part of the name of a case.
+const LACKING: &[(&str, &str)] = &[
+    ("file bookmark store", "no file bookmark store"),
+    ("file publish store", "no file publish store"),
     ("set_ack_timeout", "no queue acknowledgements"),
 ];
 
@@ -68,13 +68,14 @@ pub(crate) fn replay(line: &Value) -> Replay {
     if UNSAYABLE.contains(&case) {
         return skipped("there is no such setter");
     }
-    let outcome = match CASES.iter().find(|(name, _)| *name == case) {
+    let known = CASES.iter().chain(recovering::CASES).find(|(name, _)| *name == case);
+    let outcome = match known {
         Some((_, perform)) => perform(),
         None if line["uri"].is_string() => connect(line["uri"].as_str().unwrap_or_default()),
-        None if case == "stream after disconnect (no handler)" => return iteration_ends(line),
+        None if line["on"] == "note" => return recovering::noted(case, line),
         None => {
-            let later = LATER.iter().find(|(part, _)| case.contains(part));
-            return later.map_or(Err("an unknown case".to_owned()), |(_, what)| skipped(what));
+            let lacking = LACKING.iter().find(|(part, _)| case.contains(part));
+            return lacking.map_or(Err("an unknown case".to_owned()), |(_, what)| skipped(what));
         }
     };
     let expected = rightly(case, line)?;
@@ -94,6 +95,7 @@ fn rightly(case: &str, line: &Value) -> std::result::Result<Option<ErrorKind>, S
         Some("unknown uri parameter" | "bad uri parameter value") => InvalidTransportOptions,
         Some("already connected") => AlreadyConnected,
         None if case == "logon: disconnected while waiting" => Disconnected,
+        None if case == "ha connect_and_logon: delay strategy exhausted" => ReconnectMaximumExceeded,
         None if case == "logon: authenticator raises" => Authentication,
         _ => return line["error"].as_str().map(kind).transpose(),
     };
@@ -177,7 +179,7 @@ fn same_id_twice() -> Result<()> {
 }
 
 /// Reads a stream whose connection is lost to its end; false if it has none.
-fn iterate_after_loss(mut each: impl FnMut(Option<Error>)) -> bool {
+pub(crate) fn iterate_after_loss(mut each: impl FnMut(Option<Error>)) -> bool {
     let linked = Linked::new();
     let mut stream = linked
         .answered(
@@ -195,15 +197,6 @@ fn iterate_after_loss(mut each: impl FnMut(Option<Error>)) -> bool {
             Some(Err(error)) if error.kind() == ErrorKind::TimedOut => return false,
             Some(outcome) => each(outcome.err()),
         }
-    }
-}
-
-fn iteration_ends(line: &Value) -> Replay {
-    let ends = iterate_after_loss(drop);
-    if ends && line["value"] == "iteration ends" {
-        Ok(Verdict::Replayed)
-    } else {
-        Err("it does not end".to_owned())
     }
 }
 

@@ -5,13 +5,16 @@
 //! frame and outcome is compared. The environment variable `AMPS_CLIENT_VECTORS` names another directory of such files.
 //!
 //! * [`report`]: every line is replayed, or skipped by name for a reason; anything else fails.
-//! * [`commands`]: one line of `commands.jsonl`, with [`model`] (the line as a value), [`operations`] (the calls),
+//! * [`commands`]: one line of `commands.jsonl`, with [`model`] (the line as a value), [`operations`] (the calls, by [`clients`]),
 //!   [`player`] (the servers), [`comparison`] (frames and ids) and [`observation`] (what the application saw).
 //! * [`amendments`]: where this library rightly differs.
-//! * [`second_client`]: one line of `commands_ws.jsonl`. [`states`]: one of `states.jsonl`.
-//! * [`errors`]: one line of `errors.jsonl`, with [`refusals`] (what a server says) and [`local`] (what it is not asked).
+//! * [`second_client`]: one line of `commands_ws.jsonl`. [`states`]: one of `states.jsonl`,
+//!   with [`situations`] and [`watched`].
+//! * [`errors`]: one line of `errors.jsonl`, with [`refusals`] (what a server says), and [`local`] and
+//!   [`recovering`] (what it is not asked).
 
 mod amendments;
+mod clients;
 mod commands;
 mod comparison;
 mod errors;
@@ -20,12 +23,15 @@ mod model;
 mod observation;
 mod operations;
 mod player;
+mod recovering;
 mod refusals;
 mod report;
 mod second_client;
+mod situations;
 mod states;
 #[path = "../support/mod.rs"]
 mod support;
+mod watched;
 
 use report::replay_all;
 

@@ -25,22 +25,36 @@ impl Log {
     /// A log that hears of everything this client tells without being asked.
     pub(crate) fn of(client: &Client) -> Arc<Log> {
         let log = Arc::new(Log::default());
-        let states = Arc::clone(&log);
+        log.listen(client);
+        log
+    }
+
+    /// Hears of everything another client tells.
+    pub(crate) fn listen(self: &Arc<Log>, client: &Client) {
+        let states = Arc::clone(self);
         client.add_connection_state_listener(move |state: ConnectionState| {
             states.add("state", fields([("state", state.to_string())]));
         });
-        let last = Arc::clone(&log);
+        let last = Arc::clone(self);
         client.set_last_chance_handler(move |message: &Message| {
             let mut fields = message_fields(message);
             // It is given to nobody, so it is not for one subscription of the list.
             fields.remove("sub_id");
             last.add("last_chance", fields);
         });
-        let failures = Arc::clone(&log);
+        let failures = Arc::clone(self);
         client.set_exception_listener(move |_: &UnhandledError| {
-            failures.add("exception_listener", Object::new())
+            failures.add("exception_listener", Object::new());
         });
-        log
+    }
+
+    pub(crate) fn hear_of_failed_writes(self: &Arc<Log>, client: &Client) {
+        let failures = Arc::clone(self);
+        client.set_failed_write_handler(move |message: &Message, reason: &str| {
+            let mut fields = fields([("reason", reason.to_owned())]);
+            fields.insert("message".to_owned(), Value::from(message_fields(message)));
+            failures.add("failed_write", fields);
+        });
     }
 
     pub(crate) fn add(&self, event: &str, fields: Object) {
@@ -92,20 +106,33 @@ impl Log {
     }
 }
 
-/// A recorded observation with our ids, and with the data as one kind of text.
+/// A recorded observation with our ids and sequences, and with the data as one kind of text.
 fn renamed(observed: &Observed, ids: &Renaming) -> std::result::Result<Object, String> {
-    let mut fields = observed.fields.clone();
-    if observed.event == "exception_listener" {
-        return Ok(Object::new());
-    }
-    for key in ["command_id", "sub_id", "sub_ids", "query_id"] {
-        if let Some(id) = fields.get_mut(key) {
-            *id = Value::from(ids.rename(id.as_str().unwrap_or_default()));
+    match observed.event.as_str() {
+        "exception_listener" => Ok(Object::new()),
+        "failed_write" => {
+            let mut fields = observed.fields.clone();
+            let mut message = fields["message"].as_object().cloned().unwrap_or_default();
+            // What was asked for is no part of what was to be written; an empty message is one to be published.
+            message.remove("ack_type");
+            message.entry("command").or_insert("publish".into());
+            fields.insert("message".to_owned(), Value::from(renamed_message(message, ids)?));
+            Ok(fields)
         }
+        _ => renamed_message(observed.fields.clone(), ids),
     }
-    if let Some(command) = fields.get_mut("command") {
-        // A command that this version does not know has no name.
-        *command = Value::from(CommandType::of(command.as_str().unwrap_or_default()).name());
+}
+
+fn renamed_message(mut fields: Object, ids: &Renaming) -> std::result::Result<Object, String> {
+    for (key, value) in &mut fields {
+        let text = value.as_str().unwrap_or_default();
+        *value = match key.as_str() {
+            "command_id" | "sub_id" | "sub_ids" | "query_id" => Value::from(ids.rename(text)),
+            "sequence" => Value::from(text.parse().map_or(text.to_owned(), |s| ids.shift(s).to_string())),
+            // A command that this version does not know has no name.
+            "command" => Value::from(CommandType::of(text).name()),
+            _ => continue,
+        };
     }
     let data = payload(&Value::from(fields.clone()), "data", "data_base64")?;
     fields.remove("data_base64");

@@ -4,15 +4,17 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use amps_client::{
-    AckType, Client, Command, CommandType, DisconnectHandler, Error, HandlerError, Logon, MessageStream,
-    PublishOptions, Result,
+    AckType, Client, Command, CommandType, DisconnectHandler, Error, ErrorKind, HandlerError, Logon,
+    MessageStream, PublishOptions, PublishStore, Result,
 };
 use serde_json::Value;
 
-use crate::model::{Call, Observed, Scenario, payload};
+use crate::clients::{Actor, Plan};
+use crate::model::{Call, Scenario, payload};
 use crate::observation::{Log, Recorder, Script, message_fields};
 use crate::player::PATIENCE;
 
@@ -35,7 +37,13 @@ macro_rules! operations {
 
 operations! {
     "new_client" ["kind", "name", "publish_store", "bookmark_store"] Application::new_client;
+    "set_server_list" ["uris"] Application::set_server_list;
+    "set_logon_options" ["options"] |app, call| {
+        app.plan.logon_options = call.arg("options").to_owned();
+        Ok(None)
+    };
     "connect" ["uri"] Application::connect;
+    "connect_and_logon" [] Application::connect_and_logon;
     "logon" ["timeout_ms", "options", "authenticator"] Application::logon;
     "close" [] |app, _| Ok(app.close());
     "disconnect" [] |app, _| Ok(app.close());
@@ -64,6 +72,12 @@ operations! {
     "set_disconnect_handler" ["behaviour"] Application::set_disconnect_handler;
     "set_logon_correlation_data" ["data"]
         |app, call| app.client()?.set_logon_correlation_data(call.arg("data")).map(|()| None);
+    "set_retry_on_disconnect" ["enabled"] |app, call| {
+        let enabled = call.args.get("enabled").and_then(Value::as_bool).unwrap_or_default();
+        app.client()?.set_retry_on_disconnect(enabled);
+        Ok(None)
+    };
+    "get_unpersisted_count" [] |app, call| Ok(app.unpersisted_count(call).map(Value::from));
     "get_server_version" [] |app, _| Ok(Some(app.client()?.server_version().number().into()));
     "get_name_hash" [] |app, _| Ok(Some(app.client()?.name_hash().into()));
     "get_name_hash_value" [] |app, _| Ok(Some(app.client()?.name_hash_value().into()));
@@ -78,26 +92,21 @@ operations! {
     "env.server_send" ["server"] |_, _| Ok(None);
     "env.server_send_raw" ["bytes_hex", "split"] |_, _| Ok(None);
     "env.server_drop" ["server"] |_, _| Ok(None);
+    "env.server_listen" ["server"] |_, _| Ok(None);
     "env.wait" ["ms"] |_, _| Ok(None);
 }
 
-/// What the application may see that no callback of this library tells yet.
-const UNSEEN: [(&str, &str); 2] =
-    [("failed_write", "failed-write handler"), ("duplicate_message", "bookmark store")];
+/// Operations that come before the client exists.
+const PREPARING: [&str; 3] = ["new_client", "set_server_list", "set_logon_options"];
 
 /// Why a scenario cannot be replayed, if it cannot.
 pub(crate) fn missing(scenario: &Scenario) -> Option<String> {
-    let unseen = |o: &Observed| UNSEEN.iter().find(|(event, _)| o.event == *event);
-    let unseen = scenario.observed.iter().find_map(unseen).map(|(_, what)| format!("no {what}"));
-    scenario.calls.iter().find_map(missing_for).or(unseen)
+    scenario.calls.iter().find_map(missing_for)
 }
 
 fn missing_for(call: &Call) -> Option<String> {
     if call.operation == "new_client" {
-        let lacks = [("kind", "client", "HA client"), ("publish_store", "none", "publish store")];
-        let lacks = lacks.into_iter().chain([("bookmark_store", "none", "bookmark store")]);
-        let lacks = lacks.into_iter().find(|(key, has, _)| call.arg(key) != *has);
-        return lacks.map(|(_, _, what)| format!("no {what}"));
+        return planned(call).err();
     }
     let Some(operation) = OPERATIONS.iter().find(|operation| operation.name == call.operation) else {
         return Some(format!("no operation `{}`", call.operation));
@@ -106,10 +115,18 @@ fn missing_for(call: &Call) -> Option<String> {
     unknown.map(|arg| format!("no argument `{arg}` of `{}`", call.operation))
 }
 
+fn planned(call: &Call) -> std::result::Result<Plan, String> {
+    let arg = |key| call.arg(key);
+    Plan::read(arg("name"), arg("kind"), arg("publish_store"), arg("bookmark_store"))
+}
+
 /// The application of one scenario.
 pub(crate) struct Application {
-    client: Option<Client>,
+    plan: Plan,
+    client: Option<Actor>,
     log: Arc<Log>,
+    /// Failed writes go to a handler of their own.
+    failed_writes: bool,
     streams: HashMap<usize, MessageStream>,
     /// Puts the addresses of the servers into a connection string.
     resolve: Box<dyn Fn(&str) -> String + Send>,
@@ -117,10 +134,12 @@ pub(crate) struct Application {
 }
 
 impl Application {
-    pub(crate) fn new(resolve: impl Fn(&str) -> String + Send + 'static) -> Application {
+    pub(crate) fn new(resolve: impl Fn(&str) -> String + Send + 'static, failed_writes: bool) -> Application {
         Application {
+            plan: Plan::default(),
             client: None,
             log: Arc::default(),
+            failed_writes,
             streams: HashMap::new(),
             resolve: Box::new(resolve),
             last_uri: String::new(),
@@ -129,7 +148,11 @@ impl Application {
 
     /// One that has its client already.
     pub(crate) fn of(client: Client) -> Application {
-        Application { log: Log::of(&client), client: Some(client), ..Application::new(str::to_owned) }
+        Application {
+            log: Log::of(&client),
+            client: Some(Actor::Plain(client)),
+            ..Application::new(str::to_owned, false)
+        }
     }
 
     pub(crate) fn log(&self) -> &Log {
@@ -137,6 +160,9 @@ impl Application {
     }
 
     pub(crate) fn perform(&mut self, call: &Call) -> Done {
+        if self.client.is_none() && !PREPARING.contains(&&*call.operation) {
+            self.make_client()?;
+        }
         let operation = OPERATIONS.iter().find(|operation| operation.name == call.operation);
         (operation.expect("the scenario is not skipped").perform)(self, call)
     }
@@ -163,14 +189,36 @@ impl Application {
     }
 
     fn client(&self) -> Result<&Client> {
-        self.client.as_ref().ok_or_else(|| Error::from(amps_client::ErrorKind::Usage))
+        self.client.as_deref().ok_or_else(|| Error::from(ErrorKind::Usage))
     }
 
     fn new_client(&mut self, call: &Call) -> Done {
-        let client = Client::builder(call.arg("name")).build()?;
-        self.log = Log::of(&client);
-        self.client = Some(client);
+        self.plan = planned(call).expect("the scenario is not skipped");
+        self.client = None;
         Ok(None)
+    }
+
+    fn make_client(&mut self) -> Result<()> {
+        let client = self.plan.build()?;
+        self.log.listen(&client);
+        if self.failed_writes {
+            self.log.hear_of_failed_writes(&client);
+        }
+        self.client = Some(client);
+        Ok(())
+    }
+
+    fn set_server_list(&mut self, call: &Call) -> Done {
+        let uris = call.args.get("uris").and_then(Value::as_array).cloned().unwrap_or_default();
+        self.plan.servers = uris.iter().filter_map(Value::as_str).map(|uri| (self.resolve)(uri)).collect();
+        Ok(None)
+    }
+
+    fn connect_and_logon(&mut self, _: &Call) -> Done {
+        match &self.client {
+            Some(Actor::Ha(client)) => client.connect_and_logon().map(|()| None),
+            _ => Err(Error::from(ErrorKind::Usage)),
+        }
     }
 
     fn connect(&mut self, call: &Call) -> Done {
@@ -341,6 +389,17 @@ impl Application {
         let handler = Repair { steps, uri: self.last_uri.clone(), log: Arc::clone(&self.log) };
         self.client()?.set_disconnect_handler(handler)?;
         Ok(None)
+    }
+
+    /// What is left in the store; an acknowledgement that was just sent may take its time to get there.
+    fn unpersisted_count(&self, call: &Call) -> Option<usize> {
+        let store = self.plan.publish_store.as_ref()?;
+        let recorded = call.returns.as_ref().and_then(Value::as_u64);
+        let deadline = Instant::now() + PATIENCE;
+        while Some(store.unpersisted_count() as u64) != recorded && Instant::now() < deadline {
+            thread::sleep(Duration::from_micros(100));
+        }
+        Some(store.unpersisted_count())
     }
 
     /// Places a command with the recorded kind of delivery.

@@ -9,15 +9,18 @@ use std::time::{Duration, Instant};
 use amps_client::testing::{Frame, PeerConnection, ScriptedPeer};
 
 use crate::comparison::{Renaming, compare};
-use crate::model::{Event, Happening, Record, Scenario};
+use crate::model::{Call, Event, Happening, Record, Scenario};
 
 /// How long one step may take.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
+/// The listeners of the servers, by their letters.
+type Peers = Arc<HashMap<char, ScriptedPeer>>;
+
 /// The servers of one scenario, and the thread that plays them.
 pub(crate) struct Player {
     stage: Arc<Stage>,
-    hosts: HashMap<char, String>,
+    peers: Peers,
     /// The call of each event.
     calls: Vec<usize>,
     thread: JoinHandle<()>,
@@ -46,27 +49,33 @@ impl Player {
             moved: Condvar::new(),
             ids: Mutex::new(Renaming::of(scenario)),
         });
-        let peers: HashMap<_, _> = letters(scenario)
-            .map(|letter| (letter, ScriptedPeer::builder().timeout(PATIENCE).start().expect("a free port")))
-            .collect();
-        let address = |peer: &ScriptedPeer| peer.address().expect("a TCP peer").to_string();
-        let hosts = peers.iter().map(|(letter, peer)| (*letter, address(peer))).collect();
+        let peer = || ScriptedPeer::builder().timeout(PATIENCE).start().expect("a free port");
+        let peers: Peers = Arc::new(letters(scenario).map(|letter| (letter, peer())).collect());
+        for (_, peer) in peers.iter().filter(|(letter, _)| !accepts(scenario, **letter)) {
+            peer.refuse().expect("the listener closes");
+        }
         let servers = Servers {
-            peers,
+            peers: Arc::clone(&peers),
             links: HashMap::new(),
             beats: scenario.calls.iter().any(|call| call.operation == "set_heartbeat"),
         };
-        let play = Play { stage: Arc::clone(&stage), servers, events: scenario.events.clone() };
+        let play = Play {
+            stage: Arc::clone(&stage),
+            servers,
+            events: scenario.events.clone(),
+            calls: scenario.calls.clone(),
+        };
         let calls = scenario.events.iter().map(|event| event.call).collect();
-        Player { stage, hosts, calls, thread: thread::spawn(|| play.run()) }
+        Player { stage, peers, calls, thread: thread::spawn(|| play.run()) }
     }
 
     /// Puts the addresses of the servers into a recorded connection string.
     pub(crate) fn resolver(&self) -> impl Fn(&str) -> String + Send + 'static {
-        let hosts = self.hosts.clone();
+        let address = |peer: &ScriptedPeer| peer.address().expect("a TCP peer").to_string();
+        let hosts: Vec<_> = self.peers.iter().map(|(letter, peer)| (*letter, address(peer))).collect();
         move |recorded| {
             let with =
-                |uri: String, (letter, host): (&char, &String)| uri.replace(&format!("{{{letter}}}"), host);
+                |uri: String, (letter, host): &(char, String)| uri.replace(&format!("{{{letter}}}"), host);
             hosts.iter().fold(recorded.to_owned(), with)
         }
     }
@@ -75,9 +84,14 @@ impl Player {
         self.stage.ids.lock().expect("no panic")
     }
 
-    /// The call of this number begins: what was recorded during it may be played.
-    pub(crate) fn begin(&self, call: usize) {
-        self.stage.change(|progress| progress.begun = call + 1);
+    /// A call begins: what the environment does during it may be played.
+    pub(crate) fn begin(&self, call: &Call) -> Result<(), String> {
+        if call.operation == "env.server_listen" {
+            let peer = call.arg("server").chars().next().and_then(|letter| self.peers.get(&letter));
+            peer.ok_or("no such server")?.listen_again().map_err(|error| error.to_string())?;
+        }
+        self.stage.change(|progress| progress.begun = call.number + 1);
+        Ok(())
     }
 
     /// Waits until everything recorded up to the end of this call was played.
@@ -135,6 +149,7 @@ struct Play {
     stage: Arc<Stage>,
     servers: Servers,
     events: Vec<Event>,
+    calls: Vec<Call>,
 }
 
 impl Play {
@@ -148,10 +163,13 @@ impl Play {
 
     fn play(&mut self, at: usize) -> Result<(), String> {
         let Some(Event { connection, call, what, .. }) = self.events.get(at).cloned() else { return Ok(()) };
-        self.stage.wait(|progress| progress.begun > call)?;
+        if self.is_act_of_environment(call, &what) {
+            self.stage.wait(|progress| progress.begun > call)?;
+        }
+        let is_last = self.is_last(at);
         let servers = &mut self.servers;
         match what {
-            Happening::Accept => servers.accept(&connection),
+            Happening::Accept => servers.accept(&connection, is_last),
             Happening::FromClient(_) => self.expect(at),
             Happening::FromServer(record) => {
                 let header = self.stage.ids.lock().expect("no panic").header_text(&record);
@@ -166,6 +184,24 @@ impl Play {
         .map_err(|why| format!("{connection}, call {call}: {why}"))?;
         self.stage.change(|progress| progress.played += 1);
         Ok(())
+    }
+
+    /// What the environment does has its time; everything else follows from what the client does.
+    fn is_act_of_environment(&self, call: usize, what: &Happening) -> bool {
+        let by_server =
+            matches!(what, Happening::FromServer(_) | Happening::RawFromServer(_) | Happening::ServerDrop);
+        by_server && self.calls.iter().any(|c| c.number == call && c.operation.starts_with("env.server_"))
+    }
+
+    /// True if the server of this connection accepts no other one, or none before it is told to listen again.
+    fn is_last(&self, at: usize) -> bool {
+        let Some(this) = self.events.get(at) else { return false };
+        let next = self.events.iter().skip(at + 1).find(|event| matches!(event.what, Happening::Accept));
+        let Some(next) = next else { return true };
+        let listens = |call: &Call| {
+            call.operation == "env.server_listen" && (this.call..=next.call).contains(&call.number)
+        };
+        this.connection.chars().next() != next.connection.chars().next() || self.calls.iter().any(listens)
     }
 
     /// Takes the next frame of a connection, which is the recorded one, or another that may come in its place.
@@ -205,7 +241,8 @@ fn interchangeable(events: &[Event], at: usize) -> Vec<usize> {
 
 /// Plays the exchange that begins at `from` before that at `at`.
 fn bring_forward(events: &mut [Event], at: usize, from: usize) {
-    let is_answer = |event: &&Event| event.server_frame().is_some();
+    let call = events.get(from).map(|event| event.call);
+    let is_answer = |event: &&Event| event.server_frame().is_some() && Some(event.call) == call;
     let length = 1 + events.iter().skip(from + 1).take_while(is_answer).count();
     if let Some(part) = events.get_mut(at..from + length) {
         part.rotate_right(length);
@@ -214,7 +251,7 @@ fn bring_forward(events: &mut [Event], at: usize, from: usize) {
 
 /// The peers, and the connections made so far.
 struct Servers {
-    peers: HashMap<char, ScriptedPeer>,
+    peers: Peers,
     links: HashMap<String, Link>,
     /// Heartbeats are on: beats come when it is time for them.
     beats: bool,
@@ -226,9 +263,13 @@ struct Link {
 }
 
 impl Servers {
-    fn accept(&mut self, connection: &str) -> Result<(), String> {
-        let peer = connection.chars().next().and_then(|letter| self.peers.get(&letter));
-        let end = peer.ok_or("no such server")?.accept(PATIENCE).map_err(|error| error.to_string())?;
+    fn accept(&mut self, connection: &str, is_last: bool) -> Result<(), String> {
+        let peer =
+            connection.chars().next().and_then(|letter| self.peers.get(&letter)).ok_or("no such server")?;
+        let end = peer.accept(PATIENCE).map_err(|error| error.to_string())?;
+        if is_last {
+            peer.refuse().map_err(|error| error.to_string())?;
+        }
         self.links.insert(connection.to_owned(), Link { end, taken: 0 });
         Ok(())
     }
@@ -270,6 +311,11 @@ fn is_beat(frame: &Frame) -> bool {
     frame.command() == "heartbeat" && frame.header("o") == Some("beat")
 }
 
+/// True if a server ever accepts a connection.
+fn accepts(scenario: &Scenario, letter: char) -> bool {
+    scenario.events.iter().any(|event| event.connection.starts_with(letter))
+}
+
 /// The letters of the servers of a scenario.
 fn letters(scenario: &Scenario) -> impl Iterator<Item = char> + use<> {
     let of_events = scenario.events.iter().filter_map(|event| event.connection.chars().next());
@@ -292,17 +338,18 @@ mod tests {
 
     #[test]
     fn a_later_exchange_may_be_played_first_with_its_answers() {
-        let frame = |n: u64, verb: &str| json!({"n": n, "conn": "B1", "call": 4, "header": {"c": verb, "t": n.to_string()}, "header_text": ""});
+        let frame = |n: u64, call: u64, verb: &str| json!({"n": n, "conn": "B1", "call": call, "header": {"c": verb}, "header_text": ""});
+        let commands = [(0, "logon"), (2, "subscribe"), (4, "delta_subscribe"), (6, "subscribe")];
+        let answers = [(1, 4), (3, 4), (5, 4), (7, 4), (8, 5)];
         let line = json!({
-            "name": "", "call": [],
-            "client_frames": [frame(0, "logon"), frame(2, "subscribe"), frame(4, "delta_subscribe"), frame(6, "subscribe")],
-            "server_frames": [frame(1, "ack"), frame(3, "ack"), frame(5, "ack"), frame(7, "ack")],
+            "client_frames": commands.map(|(n, verb)| frame(n, 4, verb)),
+            "server_frames": answers.map(|(n, call)| frame(n, call, "ack")),
         });
         let mut events = Scenario::read(&line).unwrap().events;
         assert_eq!(interchangeable(&events, 0), [0; 0], "a logon has its place");
         assert_eq!(interchangeable(&events, 2), [4, 6]);
         bring_forward(&mut events, 2, 6);
         let order: Vec<_> = events.iter().map(|event| event.number).collect();
-        assert_eq!(order, [0, 1, 6, 7, 2, 3, 4, 5]);
+        assert_eq!(order, [0, 1, 6, 7, 2, 3, 4, 5, 8], "what is sent during the next call stays behind");
     }
 }

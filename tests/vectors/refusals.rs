@@ -1,13 +1,15 @@
 //! `errors.jsonl`, lines about acknowledgements: what a server's answer becomes, for each command that awaits one.
 
-use std::sync::mpsc;
+use std::sync::mpsc::{self, Receiver};
 
 use amps_client::testing::{Frame, LogonAck, PeerConnection};
-use amps_client::{AckType, Client, Command, ConnectionState, ErrorKind, Message, Result};
+use amps_client::{AckType, Client, Command, ConnectionState, ErrorKind, Message, PublishStore, Result};
 use serde_json::Value;
 
+use crate::clients::Plan;
 use crate::report::{Replay, Verdict};
 use crate::support::{Linked, SOON};
+use crate::watched::text;
 
 /// Replays a line about a `processed` acknowledgement.
 pub(crate) fn processed(line: &Value) -> Replay {
@@ -37,25 +39,60 @@ pub(crate) fn processed(line: &Value) -> Replay {
 
 /// Replays a line about a `persisted` acknowledgement, which nobody waits for.
 pub(crate) fn persisted(line: &Value) -> Replay {
-    if line["publish_store"] != "none" {
-        return Ok(Verdict::Skipped("no publish store".to_owned()));
-    }
-    if line["failed_write_handler"] == true {
-        return Ok(Verdict::Skipped("no failed-write handler".to_owned()));
-    }
-    let linked = Linked::new();
-    let (sender, received) = mpsc::channel();
-    linked.client.set_last_chance_handler(move |ack: &Message| drop(sender.send(ack.clone())));
-    let answer = answer(line, "persisted").replace(r#""cid":"{cid}""#, r#""s":1"#);
-    linked.end.send(&answer, b"").map_err(|error| error.to_string())?;
-    let ack = received.recv_timeout(SOON).map_err(|_| "nobody was told")?;
-    let seen = (ack.ack_type(), ack.sequence(), ack.reason());
-    if seen == (AckType::PERSISTED, Some(1), line["reason"].as_str())
-        && line["delivered_to"][0] == "last_chance"
-    {
+    let store = line["publish_store"].as_str().unwrap_or_default();
+    let plan = match Plan::read("golden", "client", store, "none") {
+        Ok(plan) => plan,
+        Err(lacks) => return Ok(Verdict::Skipped(lacks)),
+    };
+    let linked = Linked::of(plan.build().map_err(text)?.clone());
+    let told = who_is_told(&linked.client, line["failed_write_handler"] == true);
+    let sequence = linked.client.publish("t", "1").map_err(text)?.max(1);
+    linked.end.expect("publish", SOON).map_err(text)?;
+    let answer = answer(line, "persisted").replace(r#""cid":"{cid}""#, &format!(r#""s":{sequence}"#));
+    linked.end.send(&answer, b"").map_err(text)?;
+    // When the answer to a later command is there, this one has been dealt with.
+    let placed = linked.answered(
+        |client| client.execute(Command::flush().ack_type(AckType::PROCESSED)),
+        |end| {
+            end.expect("flush", SOON).expect("a flush");
+            end.reply_ok().expect("the client reads");
+        },
+    );
+    drop(placed.map_err(text)?);
+    let seen: Vec<_> = told.try_iter().collect();
+    let expected: Vec<_> = delivered_to(line).map(|to| (to, Some(sequence))).into_iter().collect();
+    let left = plan.publish_store.map(|store| store.unpersisted_count() as u64);
+    if (seen.as_slice(), left) == (expected.as_slice(), line["unpersisted_after"].as_u64()) {
         Ok(Verdict::Replayed)
     } else {
-        Err(format!("{seen:?} went to the last-chance handler"))
+        Err(format!("told {seen:?}, expected {expected:?}; {left:?} are left"))
+    }
+}
+
+/// Hears which handler gets a message, and its sequence.
+fn who_is_told(client: &Client, of_failed_writes: bool) -> Receiver<(&'static str, Option<u64>)> {
+    let (sender, told) = mpsc::channel();
+    let last_chance = sender.clone();
+    client.set_last_chance_handler(move |ack: &Message| {
+        // Nobody listens any more once the test is over.
+        let _ = last_chance.send(("last_chance", ack.sequence()));
+    });
+    if of_failed_writes {
+        client.set_failed_write_handler(move |message: &Message, _: &str| {
+            let _ = sender.send(("failed_write", message.sequence()));
+        });
+    }
+    told
+}
+
+/// Who is told: as recorded, but a refused write that nobody was told of goes to the last-chance handler (M-15).
+fn delivered_to(line: &Value) -> Option<&'static str> {
+    let failed = line["status"] == "failure"
+        || ["duplicate", "not entitled"].iter().any(|reason| line["reason"] == *reason);
+    match line["delivered_to"][0].as_str() {
+        Some("nobody") if !failed => None,
+        Some("failed_write") => Some("failed_write"),
+        _ => Some("last_chance"),
     }
 }
 
@@ -114,7 +151,6 @@ fn called(linked: &Linked, command: &str, answer: &str) -> std::result::Result<R
 
 /// Answers the next command. What a dropped stream takes back is passed over.
 fn play(end: &PeerConnection, answer: &str) -> std::result::Result<(), String> {
-    let text = |error: amps_client::Error| error.to_string();
     let frame = end.skip_to(|frame: &Frame| frame.command() != "unsubscribe", SOON).map_err(text)?;
     end.reply(answer).map_err(text)?;
     if frame.command() == "sow_delete" {

@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use parking_lot::MutexGuard;
 
-use super::{Effort, Gate, Guard, Link, ROOM, Refusal, Sender, State, Verdict};
+use super::{Effort, Gate, Guard, Link, Refusal, Sender, State, Verdict};
 use crate::client::burst::FULL;
 use crate::error::{Error, Result};
 use crate::store::Number;
@@ -83,7 +83,7 @@ impl Link {
             if !sequences.open || sequences.fetching || sequence <= sequences.sent {
                 return Ok(());
             }
-            if state.front.len() > ROOM && state.writing {
+            if state.front.len() > self.room && state.writing {
                 let sender = sender();
                 if !sender.never_waits {
                     self.changed.wait(&mut state);
