@@ -136,6 +136,8 @@ pub use ha::{
 };
 pub use message::Message;
 pub use options::{BookmarkNotFound, Conflation, LogonOptions, Rate, SowOptions, SubscribeOptions};
+#[cfg(feature = "file-store")]
+pub use store::{FilePublishStore, FilePublishStoreOptions, HybridPublishStore, StoreDamage};
 pub use store::{
     BookmarkStore, BookmarkStoreResizeHandler, MemoryPublishStore, PublishStore, PublishStoreResizeHandler,
     Receipt, Selector, StoreEntry, StoreReplayer,

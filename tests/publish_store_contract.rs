@@ -9,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use amps_client::{AckType, CommandType, Error, ErrorKind, PublishStore, Selector, StoreEntry};
 use support::TempDir;
-use support::publish_stores::{Kind, Memory, Owned, publish, replayed, single};
+use support::publish_stores::{File, Hybrid, Kind, Memory, Owned, publish, replayed, single};
 
 /// Long enough for anything to happen.
 const SOON: Duration = Duration::from_secs(20);
@@ -29,6 +29,8 @@ macro_rules! contract {
     };
     (promises: [$($name:ident)+]) => {
         contract!(@kind Memory in memory: $($name)+);
+        contract!(@kind File in file: $($name)+);
+        contract!(@kind Hybrid in hybrid: $($name)+);
     };
 }
 

@@ -132,7 +132,7 @@ impl<'a> StoreEntry<'a> {
     }
 
     /// The payload, if it is a publish with a topic that needs no escape and no other header.
-    #[inline]
+    #[inline(always)]
     fn plain_payload(&self) -> Option<&[u8]> {
         let Selector::Data(data) = self.selector else { return None };
         let headers = self.command_id.len()
@@ -173,7 +173,7 @@ impl<'a> StoreEntry<'a> {
     }
 
     /// How many bytes its frame has at most. Refuses what could not be read back or not be sent.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn measure(&self) -> Result<Measured<'_>> {
         let plain = self.plain_payload();
         let (header, data) = match (plain, self.selector) {
@@ -259,7 +259,7 @@ pub(crate) struct Measured<'a> {
 
 impl Measured<'_> {
     /// Appends the frame that sends it under this number.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn encode(&self, number: &Number, buffer: &mut Vec<u8>) -> Result<()> {
         match self.plain {
             Some(data) => {

@@ -6,8 +6,16 @@
 
 mod bookmark;
 mod entry;
+#[cfg(feature = "file-store")]
+mod header;
+#[cfg(feature = "file-store")]
+mod layout;
+#[cfg(feature = "file-store")]
+mod mapped;
 mod number;
 mod publish;
+#[cfg(feature = "file-store")]
+mod scan;
 mod sequence;
 
 use std::time::Duration;
@@ -16,6 +24,8 @@ pub use bookmark::{BookmarkStore, BookmarkStoreResizeHandler, Receipt};
 pub use entry::{Selector, StoreEntry};
 pub(crate) use number::Number;
 pub use publish::MemoryPublishStore;
+#[cfg(feature = "file-store")]
+pub use publish::{FilePublishStore, FilePublishStoreOptions, HybridPublishStore, StoreDamage};
 
 use crate::error::{Error, Result};
 

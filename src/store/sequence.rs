@@ -36,9 +36,9 @@ pub(crate) struct Gap {
     pub(crate) persisted: u64,
 }
 
-/// The last number there is was given out.
+/// The last number was given out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("there is no sequence number above {}", u64::MAX)]
+#[error("the sequence numbers are used up")]
 pub(crate) struct Exhausted;
 
 impl Sequences {
@@ -61,17 +61,20 @@ impl Sequences {
         self.history.assigned == 0 && self.history.start == 0
     }
 
-    /// Starts above every number that an earlier run can have used: at the milliseconds since 1970 times a million.
+    /// Starts above every number that an earlier run can have used.
     pub(crate) fn begin(&mut self, since_1970: Duration) {
-        let milliseconds = u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX);
-        self.history.start = milliseconds.saturating_mul(1_000_000);
+        self.history.start = number_of(since_1970);
     }
 
     /// The number of the next message: above everything assigned, discarded, or told by a server.
     #[inline]
     pub(crate) fn upcoming(&mut self) -> Result<&Number, Exhausted> {
         let History { assigned, start, persisted, .. } = self.history;
-        let next = assigned.max(start).max(persisted).checked_add(1).ok_or(Exhausted)?;
+        let next = assigned.max(start).max(persisted).saturating_add(1);
+        // There is always a number above those in use, which saves many a question.
+        if next == u64::MAX {
+            return Err(Exhausted);
+        }
         self.number.turn_to(next);
         Ok(&self.number)
     }
@@ -95,15 +98,32 @@ impl Sequences {
 
     /// A server has everything up to `sequence`. False if that is nothing new.
     pub(crate) fn discard(&mut self, sequence: u64, gap_is_error: bool) -> Result<bool, Gap> {
-        let History { persisted, confirmed, .. } = self.history;
-        if sequence < persisted {
-            let gap = gap_is_error && confirmed;
-            return if gap { Err(Gap { told: sequence, persisted }) } else { Ok(false) };
+        let before = self.history;
+        let sequence = sequence.min(u64::MAX - 1);
+        if sequence < before.persisted {
+            let gap = gap_is_error && before.confirmed;
+            return if gap { Err(Gap { told: sequence, persisted: before.persisted }) } else { Ok(false) };
         }
-        self.history.confirmed = true;
-        self.history.persisted = sequence;
-        Ok(sequence > persisted)
+        self.history = History { persisted: sequence, confirmed: true, ..before };
+        Ok(self.history != before)
     }
+}
+
+impl History {
+    /// The same, if numbers may have been given out that were not recorded.
+    #[cfg(feature = "file-store")]
+    pub(crate) fn with_forgotten(self, since_1970: Duration) -> History {
+        if self == History::default() {
+            return self;
+        }
+        History { assigned: self.assigned.max(number_of(since_1970)), ..self }
+    }
+}
+
+/// The milliseconds since 1970 times a million.
+fn number_of(since_1970: Duration) -> u64 {
+    let milliseconds = u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX);
+    milliseconds.saturating_mul(1_000_000)
 }
 
 #[cfg(test)]
@@ -163,6 +183,16 @@ mod tests {
         assert_eq!(next(&mut Sequences::new(History { persisted: 9, ..history })), 10);
     }
 
+    #[cfg(feature = "file-store")]
+    #[test]
+    fn forgotten_numbers_are_not_used_again() {
+        assert!(Sequences::new(History::default().with_forgotten(NOW)).is_fresh());
+        let recorded = History { assigned: START - 5, ..History::default() };
+        assert_eq!(next(&mut Sequences::new(recorded.with_forgotten(NOW))), START + 1);
+        let ahead = History { assigned: START + 5, ..History::default() };
+        assert_eq!(next(&mut Sequences::new(ahead.with_forgotten(NOW))), START + 6);
+    }
+
     /// PS-10.
     #[test]
     fn the_discard_point_only_grows() {
@@ -202,11 +232,11 @@ mod tests {
     }
 
     #[test]
-    fn the_last_number_there_is_can_be_used_but_none_after_it() {
+    fn when_the_numbers_are_used_up_there_is_none() {
         let mut sequences = fresh();
         sequences.begin(NOW);
-        sequences.discard(u64::MAX - 1, false).unwrap();
-        assert_eq!(next(&mut sequences), u64::MAX);
+        sequences.discard(u64::MAX - 2, false).unwrap();
+        assert_eq!(next(&mut sequences), u64::MAX - 1);
         assert_eq!(sequences.upcoming().unwrap_err(), Exhausted);
     }
 }

@@ -442,8 +442,18 @@ pub(crate) fn escape_into(out: &mut Vec<u8>, text: &[u8]) {
 /// True if a text can be written as it is.
 #[inline]
 pub(crate) fn is_plain(text: &[u8]) -> bool {
-    // Without an early end the compiler looks at many bytes at once.
-    !text.iter().fold(false, |found, byte| found | needs_escape(*byte))
+    // Eight bytes at a time; what is left goes into one word, filled up with a byte that is plain.
+    let (words, rest) = text.as_chunks();
+    let last = rest.iter().fold(ONES * u64::from(b' '), |word, byte| word << 8 | u64::from(*byte));
+    let words = words.iter().map(|word| u64::from_le_bytes(*word));
+    words.fold(escapes(last), |found, word| found | escapes(word)) == 0
+}
+
+/// Not 0 if any of the eight bytes needs an escape.
+#[inline]
+fn escapes(word: u64) -> u64 {
+    let controls = word.wrapping_sub(ONES * u64::from(b' ')) & !word & HIGH_BITS;
+    controls | zero_bytes(word ^ ONES * u64::from(b'"')) | zero_bytes(word ^ ONES * u64::from(b'\\'))
 }
 
 #[inline]
@@ -599,6 +609,19 @@ mod tests {
             header.extend_from_slice(b"\"}");
             let back = one(std::str::from_utf8(&header).unwrap(), Field::Filter);
             assert_eq!(back.as_deref().unwrap_or_default(), text);
+        }
+    }
+
+    #[test]
+    fn a_text_is_plain_if_no_byte_of_it_needs_an_escape() {
+        for length in 0..20 {
+            for at in 0..length {
+                for byte in 0..=u8::MAX {
+                    let mut text = vec![b'a'; length];
+                    text[at] = byte;
+                    assert_eq!(is_plain(&text), !needs_escape(byte), "{byte} at {at} of {length}");
+                }
+            }
         }
     }
 

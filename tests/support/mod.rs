@@ -7,9 +7,11 @@ pub(crate) mod client;
 mod linked;
 pub(crate) mod log_capture;
 pub(crate) mod publish_stores;
+mod random;
 mod raw_client;
 mod temp_dir;
 
 pub(crate) use linked::{Linked, SOON};
+pub(crate) use random::Random;
 pub(crate) use raw_client::RawClient;
 pub(crate) use temp_dir::TempDir;

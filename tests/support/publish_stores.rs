@@ -1,15 +1,26 @@
 //! Publish stores of every kind, and what they hold.
 
-use amps_client::{AckType, CommandType, MemoryPublishStore, PublishStore, Selector, StoreEntry};
+use amps_client::{
+    AckType, CommandType, FilePublishStore, FilePublishStoreOptions, HybridPublishStore, MemoryPublishStore,
+    PublishStore, Selector, StoreEntry,
+};
 
 use super::TempDir;
+
+/// The size of the segments of store files in tests, which are to be used up often.
+pub(crate) const SEGMENT: u32 = 4096;
 
 /// A kind of publish store.
 pub(crate) trait Kind {
     fn name(&self) -> &'static str;
 
-    /// A store in this directory that asks before it grows beyond some thousand bytes.
+    /// A store in this directory that asks before it grows beyond some thousand bytes. One that is durable is the same if
+    /// it is opened again.
     fn open(&self, dir: &TempDir) -> Box<dyn PublishStore>;
+
+    fn is_durable(&self) -> bool {
+        false
+    }
 }
 
 pub(crate) struct Memory;
@@ -22,6 +33,43 @@ impl Kind for Memory {
     fn open(&self, _dir: &TempDir) -> Box<dyn PublishStore> {
         Box::new(MemoryPublishStore::with_capacity(4096))
     }
+}
+
+pub(crate) struct File;
+
+impl Kind for File {
+    fn name(&self) -> &'static str {
+        "file"
+    }
+
+    fn open(&self, dir: &TempDir) -> Box<dyn PublishStore> {
+        Box::new(open_file(dir))
+    }
+
+    fn is_durable(&self) -> bool {
+        true
+    }
+}
+
+pub(crate) struct Hybrid;
+
+impl Kind for Hybrid {
+    fn name(&self) -> &'static str {
+        "hybrid"
+    }
+
+    fn open(&self, dir: &TempDir) -> Box<dyn PublishStore> {
+        Box::new(HybridPublishStore::with_file(open_file(dir), 8).low_watermark(3))
+    }
+}
+
+fn open_file(dir: &TempDir) -> FilePublishStore {
+    small_file().open(dir.join("test.store")).unwrap()
+}
+
+/// Options for a file with small segments that grows by one at a time.
+pub(crate) fn small_file() -> FilePublishStoreOptions {
+    FilePublishStore::options().segment_size(SEGMENT).growth(u64::from(SEGMENT))
 }
 
 /// An entry that owns what it is made of, for comparison.

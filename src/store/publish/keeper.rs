@@ -36,7 +36,7 @@ pub(crate) trait Backing: Send {
 
     /// Copies the frame of the lowest message from `from` to `upto`, and those after it up to about `limit` bytes.
     /// Returns the number to go on from; `None` if there is no such message.
-    fn copy(&self, from: u64, upto: u64, limit: usize, frames: &mut Vec<u8>) -> Option<u64>;
+    fn copy(&mut self, from: u64, upto: u64, limit: usize, frames: &mut Vec<u8>) -> Option<u64>;
 
     fn count(&self) -> usize;
 
@@ -106,6 +106,15 @@ impl<B: Backing> Keeper<B> {
     /// Asks, or changes, the backing itself.
     pub(crate) fn with_backing<R>(&self, ask: impl FnOnce(&mut B) -> R) -> R {
         ask(&mut self.state.lock().backing)
+    }
+
+    /// The same store over another backing, which `make` derives from this one and its numbers.
+    #[cfg(feature = "file-store")]
+    pub(crate) fn rebuild<C: Backing>(self, make: impl FnOnce(B, History) -> (C, History)) -> Keeper<C> {
+        let State { backing, sequences, .. } = self.state.into_inner();
+        let (backing, history) = make(backing, sequences.history());
+        let Keeper { resize_handler, gap_is_error, .. } = self;
+        Keeper { resize_handler, gap_is_error, ..Keeper::new(backing, history) }
     }
 
     fn handler(&self) -> Option<Arc<dyn PublishStoreResizeHandler>> {

@@ -126,19 +126,11 @@ impl Segments {
     #[cold]
     fn open_segment(&mut self, number: u64, size: usize) -> Result<()> {
         let segment = Segment { frames: self.spare.take(size)?, discarded: 0 };
-        match self.runs.active() {
-            Some(run) if run.len() == 0 => run.place = segment,
-            _ => {
-                self.runs.begin(segment, number);
-            }
-        }
-        self.free_finished();
-        Ok(())
-    }
-
-    fn free_finished(&mut self) {
+        let displaced = self.runs.begin(segment, number);
         let Segments { runs, spare, used, .. } = self;
+        displaced.into_iter().for_each(|segment| spare.take_back(segment, used));
         runs.drop_finished(|segment| spare.take_back(segment, used));
+        Ok(())
     }
 
     /// The size to grow to for `size` more bytes.
@@ -187,7 +179,7 @@ impl Backing for Segments {
         Ok(self.used < before)
     }
 
-    fn copy(&self, from: u64, upto: u64, limit: usize, frames: &mut Vec<u8>) -> Option<u64> {
+    fn copy(&mut self, from: u64, upto: u64, limit: usize, frames: &mut Vec<u8>) -> Option<u64> {
         let first = self.runs.at_or_after(from).filter(|first| *first <= upto)?;
         let (run, index) = self.runs.find(first)?;
         let run = self.runs.get(run)?;

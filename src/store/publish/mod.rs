@@ -1,11 +1,29 @@
 //! Publish stores: a file each.
 
+#[cfg(feature = "file-store")]
+mod damage;
+#[cfg(feature = "file-store")]
+mod file;
+#[cfg(feature = "file-store")]
+mod hybrid;
+#[cfg(feature = "file-store")]
+mod journal;
 mod keeper;
 mod memory;
+#[cfg(feature = "file-store")]
+mod recovery;
 mod runs;
+#[cfg(feature = "file-store")]
+mod volume;
 
 use std::sync::Arc;
 
+#[cfg(feature = "file-store")]
+pub use damage::StoreDamage;
+#[cfg(feature = "file-store")]
+pub use file::{FilePublishStore, FilePublishStoreOptions};
+#[cfg(feature = "file-store")]
+pub use hybrid::HybridPublishStore;
 pub use memory::MemoryPublishStore;
 
 use super::{PublishStore, PublishStoreResizeHandler, StoreEntry, StoreReplayer};

@@ -49,11 +49,26 @@ impl<P> Runs<P> {
         self.active.as_mut()
     }
 
-    /// Begins the run that takes new messages from now on; the one before it is not empty.
-    pub(crate) fn begin(&mut self, place: P, first: u64) -> &mut Run<P> {
+    /// Begins the run that takes new messages from now on. Returns the place of the one before it if that is empty.
+    pub(crate) fn begin(&mut self, place: P, first: u64) -> Option<P> {
         let starts = self.spare.pop().unwrap_or_default();
-        self.full.extend(self.active.take());
-        self.active.insert(Run { place, first, starts })
+        let before = self.active.replace(Run { place, first, starts })?;
+        if before.starts.is_empty() {
+            return Some(before.place);
+        }
+        self.full.push_back(before);
+        None
+    }
+
+    /// The place of the active run, which ends with it, if everything in it is discarded.
+    pub(crate) fn take_finished(&mut self) -> Option<P> {
+        let floor = self.floor;
+        self.active.take_if(|run| run.end() <= floor).map(|run| run.place)
+    }
+
+    /// Whether everything is discarded.
+    pub(crate) fn is_finished(&self) -> bool {
+        self.full.is_empty() && self.active.as_ref().is_none_or(|run| run.end() <= self.floor)
     }
 
     /// Numbers between the runs, or in one, that no message can be found for.
@@ -169,10 +184,6 @@ impl<P> Run<P> {
         self.first.saturating_add(self.starts.len() as u64)
     }
 
-    pub(crate) fn len(&self) -> usize {
-        self.starts.len()
-    }
-
     /// Whether a message with this number can go on it.
     #[inline]
     pub(crate) fn continues_with(&self, number: u64) -> bool {
@@ -186,15 +197,6 @@ impl<P> Run<P> {
             self.first = number;
         }
         self.starts.push(start);
-    }
-
-    /// Takes back the message that was added last.
-    pub(crate) fn pop(&mut self) {
-        self.starts.pop();
-    }
-
-    pub(crate) fn clear(&mut self) {
-        self.starts.clear();
     }
 
     /// Where a message begins within the place.
@@ -211,7 +213,8 @@ mod tests {
     fn runs() -> Runs<char> {
         let mut runs = Runs::default();
         for (place, numbers) in [('a', 10..13), ('b', 13..15), ('c', 20..22)] {
-            let run = runs.begin(place, numbers.start);
+            assert_eq!(runs.begin(place, numbers.start), None);
+            let run = runs.active().unwrap();
             numbers.clone().zip([0, 100, 200]).for_each(|(number, start)| run.push(number, start));
         }
         runs.lose(15..20);
@@ -259,7 +262,8 @@ mod tests {
     #[test]
     fn lost_numbers_at_either_end_do_not_count() {
         let mut runs = Runs::default();
-        let run = runs.begin('a', 5);
+        runs.begin('a', 5);
+        let run = runs.active().unwrap();
         (5..9).for_each(|number| run.push(number, number as u32));
         runs.lose(5..6);
         runs.lose(8..9);
@@ -282,5 +286,20 @@ mod tests {
         run.push(70, 0);
         assert!(run.continues_with(71) && !run.continues_with(72));
         assert_eq!((runs.count(), runs.lowest(), runs.highest()), (1, Some(70), Some(70)));
+        assert_eq!(runs.begin('b', 71), None);
+        assert_eq!(runs.begin('c', 71), Some('b'), "it is empty");
+    }
+
+    #[test]
+    fn the_active_run_is_given_up_once_it_is_finished() {
+        let mut runs = runs();
+        assert!(runs.take_finished().is_none() && !runs.is_finished());
+        runs.discard_up_to(20, |_| ());
+        assert!(runs.take_finished().is_none() && !runs.is_finished());
+        runs.discard_up_to(21, |_| ());
+        assert!(runs.is_finished());
+        assert_eq!(runs.take_finished(), Some('c'));
+        assert_eq!((runs.count(), runs.lowest(), runs.highest()), (0, None, None));
+        assert!(runs.is_finished());
     }
 }

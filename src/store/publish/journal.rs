@@ -1,0 +1,456 @@
+//! Messages in a store file.
+
+use super::super::StoreEntry;
+use super::super::layout::{self, Header, Part, RECORD_HEADER, record_size, seal};
+use super::super::number::Number;
+use super::super::scan::{content, scan};
+use super::super::sequence::History;
+use super::damage::StoreDamage;
+use super::keeper::{Appended, Backing};
+use super::recovery::{Known, Recovered, recover};
+use super::runs::Runs;
+use super::volume::{Found, Place, Volume, refusal};
+use crate::error::{Error, ErrorKind, Result};
+
+/// A buffer that grew beyond this for a large message is given back.
+const KEPT_BUFFER: usize = 1 << 20;
+
+/// How a journal treats its file.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct JournalOptions {
+    pub(crate) segment_size: u32,
+    /// Bytes to grow by.
+    pub(crate) growth: u64,
+    pub(crate) sync_every_write: bool,
+    pub(crate) truncate_on_close: bool,
+}
+
+/// The messages in a file, in the order of their numbers.
+#[derive(Debug)]
+pub(crate) struct Journal {
+    volume: Volume,
+    options: JournalOptions,
+    runs: Runs<Place>,
+    free: Vec<Place>,
+    /// Where the next record goes in the active segment, and the epoch of that.
+    at: usize,
+    epoch: u32,
+    /// No turn of a segment had a higher epoch.
+    last_epoch: u32,
+    /// The number of the last record.
+    last: u64,
+    /// Segments that are left alone until everything that was found beside them, up to this number, is discarded.
+    aside: Vec<Place>,
+    aside_until: u64,
+    /// A record that is being made, or one part of it.
+    record: Vec<u8>,
+    part: Vec<u8>,
+    damage: Vec<StoreDamage>,
+    /// So much of the damage has been reported.
+    reported: usize,
+}
+
+impl Journal {
+    /// Opens a file, or makes it. Returns the history of its numbers too.
+    pub(crate) fn open(path: &std::path::Path, options: JournalOptions) -> Result<(Journal, History)> {
+        let (volume, found) = Volume::open(path, options.segment_size)?;
+        let mut journal = Journal {
+            volume,
+            options,
+            runs: Runs::default(),
+            free: Vec::new(),
+            at: 0,
+            epoch: 0,
+            last_epoch: 0,
+            last: 0,
+            aside: Vec::new(),
+            aside_until: 0,
+            record: Vec::new(),
+            part: Vec::new(),
+            damage: Vec::new(),
+            reported: 0,
+        };
+        let history = journal.recover(&found);
+        if journal.volume.segments() == 0 {
+            journal.add_segments(journal.step())?;
+        }
+        if options.sync_every_write {
+            journal.volume.flush_all()?;
+        }
+        Ok((journal, history))
+    }
+
+    /// Finds out what the file holds.
+    fn recover(&mut self, found: &Found) -> History {
+        let history = found.progress.map(|progress| progress.history);
+        let salt = self.volume.salt();
+        let bytes = |segment| self.volume.place(segment).map_or(&[][..], |place| self.volume.bytes(place));
+        let contents: Vec<_> =
+            (0..self.volume.segments()).map(|segment| content(bytes(segment), salt)).collect();
+        let recovered = recover(
+            &contents,
+            |segment| scan(bytes(segment), salt),
+            Known {
+                segment_size: self.volume.segment_size(),
+                persisted: history.map(|history| history.persisted.max(history.start)),
+                assigned: history.map_or(0, |history| history.assigned),
+                length: found.length,
+                cut_off: found.cut_off,
+            },
+        );
+        let history = History { assigned: recovered.assigned, ..history.unwrap_or_default() };
+        recovered.damage.iter().for_each(|damage| self.log(damage));
+        self.adopt(recovered, history.persisted);
+        history
+    }
+
+    fn adopt(&mut self, recovered: Recovered, persisted: u64) {
+        for run in recovered.runs {
+            let Some(place) = self.volume.place(run.segment) else { continue };
+            self.runs.begin(place, run.first);
+            if let Some(active) = self.runs.active() {
+                (run.first..).zip(run.starts).for_each(|(number, start)| active.push(number, start));
+            }
+        }
+        // At the end of the segment there is no room for anything.
+        (self.at, self.epoch) = recovered.end.unwrap_or((self.volume.segment_size(), 0));
+        recovered.lost.into_iter().for_each(|lost| self.runs.lose(lost));
+        self.runs.discard_up_to(persisted, |_| ());
+        for segment in recovered.free {
+            if let Some(place) = self.volume.place(segment) {
+                release(&mut self.volume, &mut self.free, place);
+            }
+        }
+        // The first segment is used first.
+        self.free.sort_by_key(|place| std::cmp::Reverse(place.segment));
+        self.aside = recovered.aside.iter().filter_map(|segment| self.volume.place(*segment)).collect();
+        self.aside_until = recovered.last;
+        self.last_epoch = recovered.epoch;
+        self.last = recovered.last;
+        self.damage = recovered.damage;
+    }
+
+    /// Writes the frame of the message with this number, which is above all others.
+    pub(crate) fn append_frame(&mut self, number: u64, frame: &[u8]) -> Result<Appended> {
+        layout::begin(&mut self.record);
+        self.record.try_reserve(frame.len() + layout::ALIGNMENT).map_err(no_memory)?;
+        self.record.extend_from_slice(frame);
+        self.put(number)
+    }
+
+    /// Writes the frame that is in `record`.
+    #[inline]
+    fn put(&mut self, number: u64) -> Result<Appended> {
+        let length = self.record.len() - RECORD_HEADER;
+        let size = record_size(length);
+        if size > self.volume.segment_size() {
+            return self.put_in_parts(number);
+        }
+        if !self.has_room(number, size) && !self.open_segment(number)? {
+            return Ok(Appended::Full(self.wanted(1)));
+        }
+        let at = self.at;
+        let Some(run) = self.runs.active() else { return Ok(Appended::Full(self.wanted(1))) };
+        let jump = number != self.last + 1;
+        let header = Header { sequence: number, length, part: Part::Whole, jump, epoch: self.epoch };
+        let commit = seal(&mut self.record, &header, self.volume.salt());
+        self.volume.write(run.place, at, &self.record, commit);
+        if self.options.sync_every_write {
+            let synced = self.volume.flush(run.place, at..at + size);
+            synced.inspect_err(|_| self.volume.erase(run.place, at))?;
+        }
+        // A segment is smaller than 4 GiB.
+        run.push(number, at as u32);
+        self.at += size;
+        self.last = number;
+        Ok(Appended::Kept)
+    }
+
+    #[inline]
+    fn has_room(&mut self, number: u64, size: usize) -> bool {
+        let fits = self.at + size <= self.volume.segment_size();
+        fits && self.runs.active().is_some_and(|run| run.continues_with(number))
+    }
+
+    /// Begins a segment for this number. False if none is free.
+    #[cold]
+    fn open_segment(&mut self, number: u64) -> Result<bool> {
+        self.release_finished();
+        if self.free.is_empty() {
+            return Ok(false);
+        }
+        let epoch = self.next_epoch(1)?;
+        if self.options.sync_every_write {
+            // What is about to be overwritten must not be missed after a power loss.
+            self.volume.flush_page()?;
+        }
+        let Some(place) = self.free.pop() else { return Ok(false) };
+        self.begin(place, number);
+        self.epoch = epoch;
+        self.last_epoch = epoch;
+        self.at = 0;
+        Ok(true)
+    }
+
+    fn begin(&mut self, place: Place, number: u64) {
+        let displaced = self.runs.begin(place, number);
+        let Journal { volume, free, .. } = self;
+        displaced.into_iter().for_each(|place| release(volume, free, place));
+    }
+
+    /// The epoch for the first of `count` turns to come.
+    fn next_epoch(&self, count: usize) -> Result<u32> {
+        let last = u32::try_from(count).ok().and_then(|count| self.last_epoch.checked_add(count));
+        match last {
+            Some(_) => Ok(self.last_epoch + 1),
+            None => {
+                Err(refusal(self.volume.path(), "is worn out: take a new file once everything is persisted"))
+            }
+        }
+    }
+
+    /// Makes segments free in which everything is discarded, the active one too.
+    fn release_finished(&mut self) {
+        let Journal { volume, free, runs, .. } = self;
+        runs.drop_finished(|place| release(volume, free, place));
+        if let Some(place) = runs.take_finished() {
+            release(volume, free, place);
+            self.at = self.volume.segment_size();
+        }
+    }
+
+    /// Writes a frame that no segment can hold into several, each of which it fills but for the last.
+    #[cold]
+    fn put_in_parts(&mut self, number: u64) -> Result<Appended> {
+        let piece = self.volume.segment_size() - RECORD_HEADER;
+        let count = (self.record.len() - RECORD_HEADER).div_ceil(piece);
+        self.release_finished();
+        let Some(others) = self.free.len().checked_sub(count) else {
+            return Ok(Appended::Full(self.wanted(count)));
+        };
+        let first_epoch = self.next_epoch(count)?;
+        let places = self.free.split_off(others);
+        let written = self.write_parts(number, &places, first_epoch);
+        if self.record.capacity() > KEPT_BUFFER {
+            self.record = Vec::new();
+        }
+        if let Err(error) = written {
+            let Journal { volume, free, .. } = self;
+            places.into_iter().rev().for_each(|place| release(volume, free, place));
+            return Err(error);
+        }
+        for place in places {
+            self.begin(place, number);
+            if let Some(run) = self.runs.active() {
+                run.push(number, 0);
+            }
+        }
+        self.at = self.part.len();
+        self.last_epoch += count as u32;
+        self.epoch = self.last_epoch;
+        self.last = number;
+        Ok(Appended::Kept)
+    }
+
+    /// Writes the parts of the frame in `record`, first to last: without the last there is no message.
+    fn write_parts(&mut self, number: u64, places: &[Place], first_epoch: u32) -> Result<()> {
+        let piece = self.volume.segment_size() - RECORD_HEADER;
+        let frame = self.record.get(RECORD_HEADER..).unwrap_or_default();
+        let jump = number != self.last + 1;
+        for (index, (content, place)) in frame.chunks(piece).zip(places).enumerate() {
+            let part = match index {
+                0 => Part::First,
+                _ if index + 1 == places.len() => Part::Last,
+                _ => Part::Middle,
+            };
+            let epoch = first_epoch + index as u32;
+            let header = Header { sequence: number, length: content.len(), part, jump, epoch };
+            layout::begin(&mut self.part);
+            self.part.extend_from_slice(content);
+            let commit = seal(&mut self.part, &header, self.volume.salt());
+            self.volume.write(*place, 0, &self.part, commit);
+            if self.options.sync_every_write {
+                self.volume.flush(*place, 0..self.part.len())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Appends the frame of a kept message. `None` if it is not what was written; `frame` is as before then.
+    fn read(&self, number: u64, frames: &mut Vec<u8>) -> Option<()> {
+        let before = frames.len();
+        let whole = self.read_parts(number, frames);
+        if whole.is_none() {
+            frames.truncate(before);
+        }
+        whole
+    }
+
+    fn read_parts(&self, number: u64, frames: &mut Vec<u8>) -> Option<()> {
+        let (mut run, mut index) = self.runs.find(number)?;
+        let mut first = true;
+        loop {
+            let place = self.runs.get(run)?;
+            let start = place.start(index)? as usize;
+            let record = self.volume.bytes(place.place).get(start..)?;
+            let (header, sum) = layout::read(record, self.volume.salt())?;
+            let expected = if first { [Part::Whole, Part::First] } else { [Part::Middle, Part::Last] };
+            let fits = header.sequence == number && expected.contains(&header.part);
+            if !fits || !layout::is_intact(record.get(..header.size())?, sum) {
+                return None;
+            }
+            frames.extend_from_slice(record.get(layout::frame_in(&header))?);
+            if matches!(header.part, Part::Whole | Part::Last) {
+                return Some(());
+            }
+            (run, index, first) = (run + 1, 0, false);
+        }
+    }
+
+    /// Gives up a message that has been changed in the file meanwhile.
+    #[cold]
+    fn lose(&mut self, number: u64) {
+        let place = self.runs.find(number).and_then(|(run, index)| {
+            let run = self.runs.get(run)?;
+            Some((run.place, run.start(index)? as usize))
+        });
+        let position = place.map_or(0, |(place, at)| self.volume.position(place, at));
+        let damage =
+            StoreDamage { position, length: RECORD_HEADER as u64, sequences: Some(number..number + 1) };
+        self.log(&damage);
+        self.damage.push(damage);
+        self.runs.lose(number..number + 1);
+    }
+
+    fn log(&self, damage: &StoreDamage) {
+        log::error!(target: "amps::store", "{}", refusal(self.volume.path(), &format!("is damaged: {damage}")));
+    }
+
+    /// Segments that are added at a time.
+    fn step(&self) -> u32 {
+        let segments = self.options.growth.div_ceil(self.volume.segment_size() as u64);
+        u32::try_from(segments).unwrap_or(u32::MAX).max(1)
+    }
+
+    /// The size to grow to for `count` free segments.
+    fn wanted(&self, count: usize) -> u64 {
+        let missing = count.saturating_sub(self.free.len()) as u64;
+        let segments = missing.next_multiple_of(u64::from(self.step()));
+        self.volume.size().saturating_add(segments.saturating_mul(self.volume.segment_size() as u64))
+    }
+
+    fn add_segments(&mut self, count: u32) -> Result<()> {
+        let first = self.volume.segments();
+        self.volume.add_segments(count)?;
+        let places = (first..first + count).rev().filter_map(|segment| self.volume.place(segment));
+        self.free.extend(places);
+        Ok(())
+    }
+
+    pub(crate) fn volume(&self) -> &Volume {
+        &self.volume
+    }
+
+    pub(crate) fn damage(&self) -> &[StoreDamage] {
+        &self.damage
+    }
+}
+
+impl Backing for Journal {
+    #[inline]
+    fn append(&mut self, number: &Number, entry: &StoreEntry<'_>) -> Result<Appended> {
+        let entry = entry.measure()?;
+        layout::begin(&mut self.record);
+        self.record.try_reserve(entry.size + layout::ALIGNMENT).map_err(no_memory)?;
+        entry.encode(number, &mut self.record)?;
+        self.put(number.value())
+    }
+
+    fn grow(&mut self, bytes: u64) -> Result<()> {
+        let missing = bytes.saturating_sub(self.volume.size()).div_ceil(self.volume.segment_size() as u64);
+        if missing == 0 {
+            return Ok(());
+        }
+        let room = u32::MAX - self.volume.segments();
+        let count = u32::try_from(missing).ok().filter(|count| *count <= room);
+        self.add_segments(count.ok_or_else(|| refusal(self.volume.path(), "cannot grow any more"))?)
+    }
+
+    fn discard(&mut self, history: History) -> Result<bool> {
+        self.volume.record(history);
+        let Journal { volume, free, runs, aside, .. } = self;
+        let before = free.len();
+        runs.discard_up_to(history.persisted, |place| release(volume, free, place));
+        if self.aside_until <= history.persisted {
+            aside.drain(..).for_each(|place| release(volume, free, place));
+        }
+        Ok(free.len() > before || runs.is_finished())
+    }
+
+    fn copy(&mut self, from: u64, upto: u64, limit: usize, frames: &mut Vec<u8>) -> Option<u64> {
+        let mut next = from;
+        let mut copied = false;
+        while let Some(number) = self.runs.at_or_after(next).filter(|number| *number <= upto) {
+            if copied && frames.len() >= limit {
+                break;
+            }
+            match self.read(number, frames) {
+                Some(()) => copied = true,
+                None => self.lose(number),
+            }
+            next = number + 1;
+        }
+        copied.then_some(next)
+    }
+
+    fn count(&self) -> usize {
+        self.runs.count()
+    }
+
+    fn lowest(&self) -> Option<u64> {
+        self.runs.lowest()
+    }
+
+    fn highest(&self) -> Option<u64> {
+        self.runs.highest()
+    }
+
+    fn remember(&mut self, history: History) -> Result<()> {
+        self.volume.record(history);
+        Ok(())
+    }
+
+    fn bind(&mut self, client_name: &str) -> Result<()> {
+        self.volume.bind(client_name)?;
+        if self.options.sync_every_write { self.volume.flush_page() } else { Ok(()) }
+    }
+
+    fn take_damage_reports(&mut self) -> Vec<Error> {
+        let path = self.volume.path();
+        let reports = self.damage.get(self.reported..).unwrap_or_default().iter();
+        let reports = reports.map(|damage| refusal(path, &format!("is damaged: {damage}"))).collect();
+        self.reported = self.damage.len();
+        reports
+    }
+}
+
+impl Drop for Journal {
+    fn drop(&mut self) {
+        if !self.options.truncate_on_close || self.runs.count() > 0 || !self.aside.is_empty() {
+            return;
+        }
+        if let Err(error) = self.volume.shrink(self.step()) {
+            log::warn!(target: "amps::store", "{error}");
+        }
+    }
+}
+
+/// Makes a segment free. From now on there is nothing in it, whatever else it holds.
+fn release(volume: &mut Volume, free: &mut Vec<Place>, place: Place) {
+    volume.erase(place, 0);
+    free.push(place);
+}
+
+fn no_memory(error: std::collections::TryReserveError) -> Error {
+    Error::new(ErrorKind::Store, "no memory for a message").with_source(error)
+}
