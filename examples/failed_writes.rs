@@ -75,6 +75,7 @@ fn show_duplicates() -> std::result::Result<(), Box<dyn StdError>> {
     }
     store.flush(LIMIT)?;
     println!("still in the store: {}", store.unpersisted_count());
+    client.close();
     Ok(peer.finish()?)
 }
 

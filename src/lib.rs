@@ -136,12 +136,12 @@ pub use ha::{
 };
 pub use message::Message;
 pub use options::{BookmarkNotFound, Conflation, LogonOptions, Rate, SowOptions, SubscribeOptions};
-#[cfg(feature = "file-store")]
-pub use store::{FilePublishStore, FilePublishStoreOptions, HybridPublishStore, StoreDamage};
 pub use store::{
     BookmarkStore, BookmarkStoreResizeHandler, MemoryPublishStore, PublishStore, PublishStoreResizeHandler,
     Receipt, Selector, StoreEntry, StoreReplayer,
 };
+#[cfg(feature = "file-store")]
+pub use store::{FilePublishStore, FilePublishStoreOptions, HybridPublishStore, StoreDamage};
 pub use stream::MessageStream;
 pub use uri::{Compression, IpPreference, Scheme, TransportOptions, Uri};
 pub use version::VersionInfo;
