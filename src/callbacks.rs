@@ -338,7 +338,8 @@ impl<F: Fn(Direction, &[u8]) + Send + Sync> TransportFilter for F {
     }
 }
 
-/// Which way bytes travel.
+/// Which way bytes travel, as the side sees it that looks at them: a client, or the embedded server of the feature
+/// `testing`.
 ///
 /// ```
 /// use amps_client::Direction;
@@ -353,9 +354,9 @@ impl<F: Fn(Direction, &[u8]) + Send + Sync> TransportFilter for F {
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Direction {
-    /// To the server.
+    /// Away from it: from a client to its server, from the embedded server to a client.
     Outgoing,
-    /// From the server.
+    /// To it.
     Incoming,
 }
 

@@ -4,8 +4,8 @@ mod support;
 
 use std::time::{Duration, UNIX_EPOCH};
 
-use amps_client::testing::{Clock, Direction, Expiration, Server, Topic};
-use amps_client::{AckType, ErrorKind};
+use amps_client::testing::{Clock, Expiration, Server, Topic};
+use amps_client::{AckType, Direction, ErrorKind};
 use support::RawClient;
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -23,7 +23,7 @@ fn the_record_has_every_frame_as_it_was_on_the_wire() {
     client.receive();
     let frames = server.frames();
     let seen: Vec<_> = frames.iter().map(|seen| (seen.connection, seen.direction)).collect();
-    assert_eq!(seen, [(1, Direction::In), (1, Direction::Out)]);
+    assert_eq!(seen, [(1, Direction::Incoming), (1, Direction::Outgoing)]);
     assert_eq!(frames[0].frame.raw(), odd.as_bytes());
     assert_eq!(frames[1].frame.raw(), br#"{"c":"ack","cid":"7","a":"processed","status":"success"}"#);
     assert_eq!(frames[1].number, frames[0].number + 1);

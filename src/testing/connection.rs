@@ -1,35 +1,45 @@
-//! One accepted connection: its reader and its writer thread, and the place where frames enter and leave.
+//! One accepted connection: what the server knows of it, and its two threads.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use parking_lot::Mutex;
+
 use super::LOG;
 use super::clock::{Clock, Time};
+use super::faults::{
+    Counts, Effect, Ending, Faults, Hindrance, Hindrances, Moment, Obstacle, Reading, Strike, What,
+};
 use super::frames::Outgoing;
 use super::hub::Hub;
 use super::listener::MessageTypes;
 use super::outbox::{Outbox, Overrun};
 use super::query::Results;
+use super::reader::Reader;
 use super::recorder::Recorder;
 use super::session::SessionId;
 use super::socket::Socket;
-use crate::message::Message;
-use crate::wire::Block;
-use crate::wire::block::HeaderReader;
+use super::writer::Writer;
 
 /// What the rest of the server knows of a connection: where to put frames, and how to end it.
 #[derive(Debug)]
 pub(crate) struct Connection {
     pub(crate) id: SessionId,
     pub(crate) peer: String,
-    /// What the listener that accepted it allows.
+    /// The listener that accepted it, from 0.
+    pub(crate) listener: usize,
+    /// What that listener allows.
     message_types: MessageTypes,
     socket: Socket,
     outbox: Outbox,
-    recorder: Arc<Recorder>,
-    clock: Clock,
-    frame_limit: u32,
+    terms: Terms,
+    tally: Tally,
+    /// The client name in the last logon.
+    name: Mutex<String>,
+    /// What hampers its reader.
+    reading: Mutex<Hindrances<Reading>>,
 }
 
 /// What is the same for all connections of a server.
@@ -39,6 +49,7 @@ pub(crate) struct Terms {
     pub(crate) frame_limit: u32,
     pub(crate) recorder: Arc<Recorder>,
     pub(crate) clock: Clock,
+    pub(crate) faults: Arc<Faults>,
 }
 
 /// Whether a connection goes on after a command.
@@ -49,23 +60,28 @@ pub(crate) enum Flow {
     Finish,
 }
 
-/// How long a peer has to read the last frames and to close after the server is done with it.
-const LINGER: Duration = Duration::from_millis(500);
-const READ_SIZE: usize = 64 * 1024;
-/// A receive buffer that grew beyond this is given back once the large frame in it is done with.
-const LARGE_BUFFER: usize = 1 << 20;
+/// How long a writer may take to come to rest before a reset cuts it off.
+const REST: Duration = Duration::from_millis(100);
 
 impl Connection {
-    pub(crate) fn new(id: SessionId, socket: Socket, types: MessageTypes, terms: &Terms) -> Connection {
+    pub(crate) fn new(
+        id: SessionId,
+        listener: usize,
+        socket: Socket,
+        types: MessageTypes,
+        terms: &Terms,
+    ) -> Connection {
         Connection {
             id,
             peer: socket.peer(),
+            listener,
             message_types: types,
             socket,
             outbox: Outbox::new(terms.queue_limit),
-            recorder: terms.recorder.clone(),
-            clock: terms.clock.clone(),
-            frame_limit: terms.frame_limit,
+            terms: terms.clone(),
+            tally: Tally::default(),
+            name: Mutex::default(),
+            reading: Mutex::default(),
         }
     }
 
@@ -77,8 +93,8 @@ impl Connection {
     }
 
     /// Queues the records of a query.
-    pub(crate) fn send_results(&self, results: Results) {
-        self.outbox.push_results(results);
+    pub(crate) fn send_results(&self, results: Results, now: Time) {
+        self.outbox.push_results(results, now);
     }
 
     pub(crate) fn message_types(&self) -> &MessageTypes {
@@ -89,6 +105,32 @@ impl Connection {
         &self.outbox
     }
 
+    pub(crate) fn socket(&self) -> &Socket {
+        &self.socket
+    }
+
+    pub(crate) fn terms(&self) -> &Terms {
+        &self.terms
+    }
+
+    pub(crate) fn tally(&self) -> &Tally {
+        &self.tally
+    }
+
+    /// What went over it so far.
+    pub(crate) fn counts(&self) -> Counts {
+        self.tally.counts()
+    }
+
+    /// Notes who the other end says it is.
+    pub(crate) fn set_name(&self, name: &str) {
+        name.clone_into(&mut self.name.lock());
+    }
+
+    pub(crate) fn is_of(&self, name: &str) -> bool {
+        *self.name.lock() == name
+    }
+
     /// Closes at once. Both threads end; the reader then takes the session away.
     pub(crate) fn close(&self) {
         self.outbox.close();
@@ -97,17 +139,18 @@ impl Connection {
 
     pub(crate) fn close_slow(&self) {
         log::warn!(target: LOG, "{}: slow client, the connection is closed", self.id);
-        self.recorder.count(|counters| counters.slow_clients += 1);
+        self.terms.recorder.count(|counters| counters.slow_clients += 1);
         self.close();
     }
 
     /// Runs the conversation until one side ends it; the body of the reader thread.
-    pub(crate) fn serve(self: &Arc<Connection>, hub: &Hub) {
-        let writer = self.clone();
+    pub(crate) fn serve(self: &Arc<Connection>, hub: &Arc<Hub>) {
+        let (writer, writing_hub) = (self.clone(), hub.clone());
         let name = format!("amps-server-tx-{}", self.id.number);
-        let writer = thread::Builder::new().name(name).spawn(move || writer.write());
+        let writer =
+            thread::Builder::new().name(name).spawn(move || Writer::new(&writer, &writing_hub).run());
         let flow = match &writer {
-            Ok(_) => self.read(hub),
+            Ok(_) => Reader::new(self, hub).run(),
             Err(_) => Flow::Continue,
         };
         hub.leave(self.id);
@@ -122,89 +165,6 @@ impl Connection {
         }
     }
 
-    /// Reads until the end of the stream, or until a command ends the conversation.
-    fn read(&self, hub: &Hub) -> Flow {
-        let mut block = Block::with_capacity(READ_SIZE);
-        let mut scan = HeaderReader::default();
-        let (mut filled, mut wanted) = (0, 0);
-        loop {
-            if filled == block.capacity() {
-                // Grows with what really arrives, not with what a length claims.
-                block.grow(filled * 2);
-            }
-            match self.socket.read(block.space(filled)) {
-                Ok(0) | Err(_) => return Flow::Continue,
-                Ok(length) => filled += length,
-            }
-            if filled < wanted {
-                continue;
-            }
-            let original = self.original(&block, filled);
-            let walk = block.walk(filled, self.frame_limit, &mut scan);
-            let shared = Arc::new(block);
-            if self.take_in(&shared, &original, hub) == Flow::Finish {
-                return Flow::Finish;
-            }
-            if let Some(error) = walk.error {
-                log::error!(target: LOG, "{}: the connection is closed: {error}", self.id);
-                return Flow::Continue;
-            }
-            wanted = walk.wanted;
-            block = reusable(shared, walk.consumed, filled);
-            filled -= walk.consumed;
-        }
-    }
-
-    /// A copy of the bytes before they are decoded in place, if the record wants one.
-    fn original(&self, block: &Block, filled: usize) -> Vec<u8> {
-        match block.bytes().get(..filled) {
-            Some(bytes) if self.recorder.keeps_frames() => bytes.to_vec(),
-            _ => Vec::new(),
-        }
-    }
-
-    /// Hands on the frames of one read.
-    fn take_in(&self, block: &Arc<Block>, original: &[u8], hub: &Hub) -> Flow {
-        let mut originals = Bodies { rest: original };
-        for entry in block.entries().iter().filter(|entry| !entry.is_record()) {
-            let message = Message::new(block.clone(), *entry);
-            if self.enter(message, originals.next().unwrap_or_default(), hub) == Flow::Finish {
-                return Flow::Finish;
-            }
-        }
-        Flow::Continue
-    }
-
-    /// The one place where frames enter.
-    fn enter(&self, message: Message, original: &[u8], hub: &Hub) -> Flow {
-        let size = message.entry().header_length() + message.data().len() + 4;
-        self.recorder.received(self.id.number, self.clock.time(), size, original);
-        hub.receive(self, &message)
-    }
-
-    /// Writes until the outbox ends; the body of the writer thread.
-    fn write(&self) {
-        let mut bytes = Vec::new();
-        while let Some(frames) = self.outbox.next() {
-            bytes.clear();
-            frames.iter().for_each(|frame| self.leave(frame, &mut bytes));
-            if self.socket.write_all(&bytes).is_err() {
-                return self.close();
-            }
-        }
-        // A close with unread input would make the peer lose what it was sent last.
-        self.socket.finish_writing();
-        self.outbox.wait_closed(LINGER);
-        self.close();
-    }
-
-    /// The one place where frames leave.
-    fn leave(&self, frame: &Outgoing, bytes: &mut Vec<u8>) {
-        bytes.extend_from_slice(&frame.bytes);
-        let body = frame.bytes.get(4..).unwrap_or_default();
-        self.recorder.sent(self.id.number, self.clock.time(), body, frame.ack);
-    }
-
     /// Reads and forgets until the peer closes or the writer has waited long enough.
     fn drain(&self) {
         let mut scratch = [0; 4096];
@@ -212,51 +172,149 @@ impl Connection {
     }
 }
 
-/// The block again, with its unread bytes in front; a fresh one if somebody still holds a message of it.
-fn reusable(shared: Arc<Block>, consumed: usize, filled: usize) -> Block {
-    match Arc::try_unwrap(shared) {
-        Ok(mut block) if block.capacity() <= LARGE_BUFFER || consumed == 0 => {
-            block.move_to_front(consumed..filled);
-            block
-        }
-        Ok(block) => copy_of_rest(&block, consumed, filled),
-        Err(shared) => copy_of_rest(&shared, consumed, filled),
-    }
-}
-
-fn copy_of_rest(block: &Block, consumed: usize, filled: usize) -> Block {
-    let mut fresh = Block::with_capacity(READ_SIZE);
-    fresh.copy_to_front(block.bytes().get(consumed..filled).unwrap_or_default());
-    fresh
-}
-
-/// The frames of a stream, without their length prefixes; empty ones are left out.
-struct Bodies<'a> {
-    rest: &'a [u8],
-}
-
-impl<'a> Iterator for Bodies<'a> {
-    type Item = &'a [u8];
-
-    fn next(&mut self) -> Option<&'a [u8]> {
-        loop {
-            let length = u32::from_be_bytes(*self.rest.first_chunk()?) as usize;
-            let body = self.rest.get(4..4 + length)?;
-            self.rest = self.rest.get(4 + length..)?;
-            if !body.is_empty() {
-                return Some(body);
+/// What faults do to it; see [`super::faults`].
+impl Connection {
+    /// Lets the faults strike whose moment has come. For moments that are not about a frame of the writer.
+    pub(crate) fn strike(self: &Arc<Connection>, moment: &Moment<'_>, hub: &Hub) {
+        if self.terms.faults.may_strike() {
+            for strike in self.terms.faults.strikes(self, moment) {
+                self.suffer(&strike, moment, hub);
+                self.terms.faults.note(&strike);
             }
         }
     }
+
+    /// Carries out a fault of the connection. What hampers the writer does so behind what is queued.
+    pub(crate) fn suffer(self: &Arc<Connection>, strike: &Strike, moment: &Moment<'_>, hub: &Hub) {
+        match strike.what() {
+            What::End(Ending::Reset) => {
+                self.outbox.close();
+                self.outbox.wait_idle(REST);
+                self.reset(hub);
+            }
+            What::End(_) => self.end(hub),
+            What::Hamper { reading, writing } => {
+                let effect = self.begin(strike, self.terms.clock.time(), hub);
+                reading.iter().for_each(|reading| self.hamper_reading(*reading, &effect));
+                if let Some(writing) = writing {
+                    let now = self.terms.clock.time();
+                    self.outbox.push_hindrance(Hindrance::new(*writing, effect, now), now);
+                }
+            }
+            What::RefuseConnections => {
+                let is_acceptor = matches!(moment, Moment::Accepted);
+                self.terms.faults.close_port(self.listener, strike, is_acceptor, hub);
+            }
+            What::Alter(_) | What::Damage(_) | What::Answer(_) => {}
+        }
+    }
+
+    /// An effect on this connection, which lasts as long as the fault says, counted from then.
+    pub(crate) fn begin(self: &Arc<Connection>, strike: &Strike, from: Time, hub: &Hub) -> Arc<Effect> {
+        let effect = Effect::on_connection(self);
+        strike.has(&effect);
+        hub.end_later(&effect, strike.lasting(), from);
+        effect
+    }
+
+    pub(crate) fn hamper_reading(&self, reading: Reading, effect: &Arc<Effect>) {
+        let hindrance = Hindrance::new(reading, effect.clone(), self.terms.clock.time());
+        self.reading.lock().add(hindrance);
+        self.outbox.poke();
+    }
+
+    /// Ends in an orderly way: what is queued is still written, nothing more is carried out.
+    pub(crate) fn end(&self, hub: &Hub) {
+        self.outbox.finish();
+        hub.leave(self.id);
+    }
+
+    /// Ends so that the peer's next read or write fails.
+    pub(crate) fn reset(&self, hub: &Hub) {
+        self.outbox.close();
+        self.socket.reset();
+        hub.leave(self.id);
+    }
+
+    /// Blocks while reading is stopped; false at the end of the connection.
+    pub(crate) fn wait_to_read(self: &Arc<Connection>, hub: &Hub) -> bool {
+        loop {
+            let Some(stop) = self.reading.lock().stop() else { return self.outbox.is_open() };
+            let is_over = self.watch(stop, hub);
+            if !self.outbox.wait_while_open(|| !is_over()) {
+                return false;
+            }
+        }
+    }
+
+    /// Blocks until bytes may be read, and says how many; `None` at the end of the connection.
+    pub(crate) fn reading_room(self: &Arc<Connection>, hub: &Hub) -> Option<usize> {
+        loop {
+            let room = self.reading.lock().room(self.terms.clock.time());
+            let obstacle = match room {
+                Ok(room) => return self.outbox.is_open().then_some(room),
+                Err(obstacle) => obstacle,
+            };
+            let is_over = self.watch(obstacle, hub);
+            if !self.outbox.wait_while_open(|| !is_over()) {
+                return None;
+            }
+        }
+    }
+
+    pub(crate) fn note_read(&self, bytes: usize) {
+        self.reading.lock().spend(bytes);
+    }
+
+    /// What tells whether an obstacle is out of the way. When it is, whoever waits on the outbox looks again.
+    pub(crate) fn watch(self: &Arc<Connection>, obstacle: Obstacle, hub: &Hub) -> impl Fn() -> bool + use<> {
+        let (effect, alarm) = match obstacle {
+            Obstacle::Stop(effect) => (effect, None),
+            Obstacle::Tick(at, effect) => {
+                let alarm = Effect::on_connection(self);
+                hub.end_at(&alarm, at);
+                (effect, Some(alarm))
+            }
+        };
+        move || effect.is_over() || alarm.as_ref().is_some_and(|alarm| alarm.is_over())
+    }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// How much went over a connection.
+#[derive(Debug, Default)]
+pub(crate) struct Tally {
+    frames_in: AtomicU64,
+    bytes_in: AtomicU64,
+    /// Bytes that have come and are no whole frame yet.
+    unfinished: AtomicU64,
+    frames_out: AtomicU64,
+    bytes_out: AtomicU64,
+}
 
-    #[test]
-    fn bodies_are_cut_by_their_lengths_and_empty_ones_left_out() {
-        let stream = b"\0\0\0\x01a\0\0\0\0\0\0\0\x02bc\0\0\0\x09d";
-        assert_eq!(Bodies { rest: stream }.collect::<Vec<_>>(), [&b"a"[..], b"bc"]);
+impl Tally {
+    /// A frame was carried out.
+    pub(crate) fn received(&self, bytes: usize) {
+        self.frames_in.fetch_add(1, Ordering::SeqCst);
+        self.bytes_in.fetch_add(bytes as u64, Ordering::SeqCst);
+    }
+
+    /// So many bytes have come that are no whole frame yet.
+    pub(crate) fn set_unfinished(&self, bytes: usize) {
+        self.unfinished.store(bytes as u64, Ordering::SeqCst);
+    }
+
+    /// Frames were written, or a part of one.
+    pub(crate) fn sent(&self, frames: u64, bytes: usize) {
+        self.frames_out.fetch_add(frames, Ordering::SeqCst);
+        self.bytes_out.fetch_add(bytes as u64, Ordering::SeqCst);
+    }
+
+    fn counts(&self) -> Counts {
+        Counts {
+            frames_in: self.frames_in.load(Ordering::SeqCst),
+            bytes_in: self.bytes_in.load(Ordering::SeqCst) + self.unfinished.load(Ordering::SeqCst),
+            frames_out: self.frames_out.load(Ordering::SeqCst),
+            bytes_out: self.bytes_out.load(Ordering::SeqCst),
+        }
     }
 }

@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 
 use super::LOG;
 use super::connection::{Connection, Terms};
+use super::faults::Moment;
 use super::hub::Hub;
 use super::listener::MessageTypes;
 use super::session::SessionId;
@@ -28,13 +29,22 @@ impl Crew {
         Crew { hub, instance, terms, last_number: AtomicU64::new(0), live: Mutex::default() }
     }
 
-    /// Takes in an accepted connection and starts its threads.
-    pub(crate) fn welcome(&self, socket: Socket, types: &MessageTypes) {
+    /// The number of the connection accepted last.
+    pub(crate) fn last_number(&self) -> u64 {
+        self.last_number.load(Ordering::SeqCst)
+    }
+
+    /// Takes in a connection that a listener accepted, and starts its threads.
+    pub(crate) fn welcome(&self, listener: usize, socket: Socket, types: &MessageTypes) {
         let number = self.last_number.fetch_add(1, Ordering::SeqCst) + 1;
         let id = SessionId { instance: self.instance, number };
-        let connection = Arc::new(Connection::new(id, socket, types.clone(), &self.terms));
-        self.hub.enter(connection.clone());
+        let connection = Arc::new(Connection::new(id, listener, socket, types.clone(), &self.terms));
         self.terms.recorder.count(|counters| counters.connections += 1);
+        connection.strike(&Moment::Accepted, &self.hub);
+        if !connection.outbox().is_open() {
+            return connection.close();
+        }
+        self.hub.enter(connection.clone());
         let (reader, hub) = (connection.clone(), self.hub.clone());
         let name = format!("amps-server-rx-{number}");
         match thread::Builder::new().name(name).spawn(move || reader.serve(&hub)) {

@@ -198,8 +198,15 @@ impl Frame {
         &self.0.raw
     }
 
-    fn header_bytes(&self) -> &[u8] {
+    /// The header as it stands.
+    pub(crate) fn header_bytes(&self) -> &[u8] {
         self.0.raw.get(..self.0.header_length).unwrap_or_default()
+    }
+
+    /// Every header in the order of the wire: the key, and the value as it stands, its quotes included.
+    pub(crate) fn raw_headers(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        let value = |pair: &Pair| self.0.raw.get(pair.place.clone()).unwrap_or_default();
+        self.pairs().iter().map(move |pair| (pair.key.as_str(), value(pair)))
     }
 
     fn pairs(&self) -> &[Pair] {

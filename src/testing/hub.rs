@@ -4,20 +4,21 @@ use std::collections::HashSet;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use super::clock::{Clock, Driven, Time};
-use super::commands;
-use super::connection::{Connection, Flow};
+use super::connection::Connection;
 use super::entitlement::Question;
+use super::faults::Effect;
 use super::session::{Session, SessionId};
+use super::timers::Event;
 use super::world::World;
-use crate::message::Message;
 
 /// The [`World`] and its lock.
 ///
-/// Lock order: a manual clock, then the world, then one outbox or one recorder. User code (hooks, predicates of a wait)
+/// Lock order: a manual clock, then the world, then one outbox, one door or one recorder. User code (hooks, predicates of a wait)
 /// runs with none of them held.
 #[derive(Debug)]
 pub(crate) struct Hub {
@@ -99,14 +100,26 @@ impl Hub {
         turn.check_age(id);
     }
 
-    /// Carries out one command of a connection.
-    pub(crate) fn receive(&self, connection: &Connection, message: &Message) -> Flow {
-        commands::perform(self, connection, message)
-    }
-
     /// Forgets a connection (L-11).
     pub(crate) fn leave(&self, id: SessionId) {
         self.lock().remove_session(id);
+    }
+
+    /// Ends an effect so long after a moment; without a time it lasts until somebody ends it.
+    pub(crate) fn end_later(&self, effect: &Arc<Effect>, lasting: Option<Duration>, from: Time) {
+        if let Some(lasting) = lasting {
+            self.end_at(effect, from.plus(lasting));
+        }
+    }
+
+    pub(crate) fn end_at(&self, effect: &Arc<Effect>, time: Time) {
+        let mut turn = self.lock();
+        if time <= turn.now {
+            drop(turn);
+            effect.end();
+        } else {
+            turn.timers.schedule(time, Event::Over(effect.clone()));
+        }
     }
 
     /// Does what falls due, on the real clock, until [`stop_timer`](Hub::stop_timer); the body of the timer thread.

@@ -188,14 +188,15 @@ impl Server {
     /// use std::io::Write;
     /// use std::net::TcpStream;
     /// use std::time::Duration;
-    /// use amps_client::testing::{Direction, Server};
+    /// use amps_client::Direction;
+    /// use amps_client::testing::Server;
     ///
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// let server = Server::builder().start()?;
     /// let mut socket = TcpStream::connect(server.address().ok_or("TCP")?)?;
     /// socket.write_all(b"\x00\x00\x00\x1C{\"c\":\"heartbeat\",\"o\":\"beat\"}")?;
     /// let beat = server.wait_for_frame(|seen| seen.frame.command() == "heartbeat", Duration::from_secs(5))?;
-    /// assert_eq!((beat.connection, beat.direction), (1, Direction::In));
+    /// assert_eq!((beat.connection, beat.direction), (1, Direction::Incoming));
     /// # Ok(())
     /// # }
     /// ```

@@ -2,25 +2,21 @@
 
 use std::fmt;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
-#[cfg(unix)]
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 #[cfg(unix)]
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use socket2::{Domain, SockRef, Type};
 
 use super::LOG;
+use super::door::Door;
+use super::endpoint::Endpoint;
 use super::payload::PayloadType;
 use super::socket::Socket;
-#[cfg(unix)]
-use super::temp_dir::TempDir;
 use crate::error::{Error, ErrorKind, Result};
 
 /// One place where a [`Server`](super::Server) listens, and what it accepts there.
@@ -97,24 +93,24 @@ impl Listener {
     /// Takes the address, without listening yet.
     pub(crate) fn bind(&self, allow_remote: bool) -> Result<Port> {
         self.message_types.check()?;
-        let place = match &self.address {
+        let endpoint = match &self.address {
             Address::Tcp(address) if !allow_remote && !address.ip().is_loopback() => {
                 let text =
                     format!("`{address}` can be reached by other machines; allow_remote() permits that");
                 return Err(Error::new(ErrorKind::Usage, text));
             }
-            Address::Tcp(address) => Place::hold_tcp(*address)?,
+            Address::Tcp(address) => Endpoint::tcp(*address).map_err(|e| cannot_listen(address, e))?,
             #[cfg(unix)]
-            Address::Unix(path) => Place::Unix { path: path.clone(), dir: None },
+            Address::Unix(path) => Endpoint::unix(path.clone()),
             #[cfg(unix)]
-            Address::UnixTemp => {
-                let dir = TempDir::new("amps-server").map_err(|e| {
-                    Error::new(ErrorKind::Connection, "cannot make a directory").with_source(e)
-                })?;
-                Place::Unix { path: dir.path().join("amps.sock"), dir: Some(dir) }
-            }
+            Address::UnixTemp => Endpoint::unix_temp("amps-server")
+                .map_err(|e| cannot_listen(&"a Unix socket in a temporary directory", e))?,
         };
-        Ok(Port { place, message_types: self.message_types.clone(), acceptor: Mutex::default() })
+        Ok(Port {
+            door: Door::new(endpoint),
+            message_types: self.message_types.clone(),
+            acceptor: Mutex::default(),
+        })
     }
 }
 
@@ -154,254 +150,84 @@ pub(crate) type Welcome = Arc<dyn Fn(Socket, &MessageTypes) + Send + Sync>;
 /// A listener of a running server. Its address stays the same however often it is opened and closed.
 #[derive(Debug)]
 pub(crate) struct Port {
-    place: Place,
+    door: Arc<Door>,
     message_types: MessageTypes,
-    acceptor: Mutex<Option<Acceptor>>,
-}
-
-#[derive(Debug)]
-enum Place {
-    /// The address, and a socket that holds it while nobody listens: connections are refused, and no one else gets the
-    /// port.
-    Tcp { address: SocketAddr, held: Mutex<Option<socket2::Socket>> },
-    #[cfg(unix)]
-    Unix { path: PathBuf, dir: Option<TempDir> },
-}
-
-struct Acceptor {
-    closing: Arc<AtomicBool>,
-    thread: JoinHandle<()>,
-}
-
-impl fmt::Debug for Acceptor {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Acceptor")
-    }
+    acceptor: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Port {
     /// Listens, and accepts on a thread of its own. Does nothing if it does so already.
     pub(crate) fn open(&self, number: usize, welcome: Welcome) -> Result<()> {
         let mut acceptor = self.acceptor.lock();
-        if acceptor.is_some() {
-            return Ok(());
-        }
-        let failed = |error: io::Error| {
-            let text = format!("cannot listen on {}", self.place);
-            Error::new(ErrorKind::Connection, text).with_source(error)
+        let opened = match &*acceptor {
+            Some(_) => self.door.open(),
+            None => self.start(number, welcome).map(|thread| *acceptor = Some(thread)),
         };
-        let door = self.place.listen().map_err(failed)?;
-        let closing = Arc::new(AtomicBool::new(false));
-        let (types, stop) = (self.message_types.clone(), closing.clone());
-        let accept = move || door.accept_all(&stop, |socket| welcome(socket, &types));
-        let thread = thread::Builder::new().name(format!("amps-server-accept-{number}")).spawn(accept);
-        *acceptor = Some(Acceptor { closing, thread: thread.map_err(failed)? });
-        Ok(())
+        opened.map_err(|e| cannot_listen(&self.door.endpoint, e))
     }
 
-    /// Stops listening; connections are refused from now on. Blocks until the thread has ended.
+    fn start(&self, number: usize, welcome: Welcome) -> io::Result<JoinHandle<()>> {
+        let first = self.door.unlock()?;
+        let (door, types) = (self.door.clone(), self.message_types.clone());
+        let accept = move || {
+            door.attend(first, |accepted| match accepted {
+                Ok(socket) => welcome(Socket::new(socket), &types),
+                Err(error) => {
+                    log::error!(target: LOG, "cannot accept a connection: {error}");
+                    thread::sleep(Duration::from_millis(10));
+                }
+            });
+        };
+        let name = format!("amps-server-accept-{number}");
+        thread::Builder::new().name(name).spawn(accept).inspect_err(|_| self.door.end())
+    }
+
+    /// Refuses connections from now on; returns when they are refused.
     pub(crate) fn close(&self) {
+        if let Err(error) = self.door.close() {
+            log::error!(target: LOG, "{} is still listened at: {error}", self.door.endpoint);
+        }
+    }
+
+    /// Refuses connections before long; for the thread that accepts.
+    pub(crate) fn close_soon(&self) {
+        self.door.close_soon();
+    }
+
+    pub(crate) fn door(&self) -> &Arc<Door> {
+        &self.door
+    }
+
+    /// Ends the thread that accepts. Blocks until it has ended.
+    pub(crate) fn end(&self) {
         if let Some(acceptor) = self.acceptor.lock().take() {
-            acceptor.closing.store(true, Ordering::SeqCst);
-            self.place.knock();
+            self.door.end();
             // An acceptor that panicked accepts no more either.
-            let _ = acceptor.thread.join();
-            self.place.hold();
+            let _ = acceptor.join();
         }
     }
 
     /// Removes what the listener left in the file system.
     pub(crate) fn clean_up(&self) {
-        self.place.clean_up();
+        self.door.endpoint.clean_up();
     }
 
     pub(crate) fn uri(&self, message_type: &str) -> String {
-        match &self.place {
-            Place::Tcp { address, .. } => format!("tcp://{address}/amps/{message_type}"),
-            #[cfg(unix)]
-            Place::Unix { path, .. } => {
-                format!("unix://localhost:0/amps/{message_type}?path={}", path.display())
-            }
-        }
+        self.door.endpoint.uri(message_type)
     }
 
     pub(crate) fn address(&self) -> Option<SocketAddr> {
-        match &self.place {
-            Place::Tcp { address, .. } => Some(*address),
-            #[cfg(unix)]
-            Place::Unix { .. } => None,
-        }
+        self.door.endpoint.address()
     }
 
     /// The path of a Unix socket.
     pub(crate) fn path(&self) -> Option<&Path> {
-        match &self.place {
-            Place::Tcp { .. } => None,
-            #[cfg(unix)]
-            Place::Unix { path, .. } => Some(path),
-        }
+        self.door.endpoint.path()
     }
 }
 
-impl Place {
-    fn hold_tcp(address: SocketAddr) -> Result<Place> {
-        let bound = bound(address).and_then(|socket| {
-            let address = socket.local_addr()?.as_socket().ok_or(io::ErrorKind::Unsupported)?;
-            Ok(Place::Tcp { address, held: Mutex::new(Some(socket)) })
-        });
-        bound.map_err(|e| {
-            Error::new(ErrorKind::Connection, format!("cannot listen on {address}")).with_source(e)
-        })
-    }
-
-    fn listen(&self) -> io::Result<Door> {
-        match self {
-            Place::Tcp { address, held } => {
-                // Elsewhere a socket that does not listen may take the connections away from the one that does.
-                let held = if cfg!(target_os = "linux") { None } else { held.lock().take() };
-                let socket = held.map_or_else(|| bound(*address), Ok)?;
-                socket.listen(128)?;
-                Ok(Door::Tcp(socket.into()))
-            }
-            #[cfg(unix)]
-            Place::Unix { path, dir } => {
-                if let Some(dir) = dir {
-                    dir.create()?;
-                }
-                UnixListener::bind(path).map(Door::Unix)
-            }
-        }
-    }
-
-    /// Keeps the address while nobody listens there.
-    fn hold(&self) {
-        match self {
-            Place::Tcp { address, held } => {
-                let mut held = held.lock();
-                if held.is_none() {
-                    *held = bound(*address)
-                        .inspect_err(|e| log::warn!(target: LOG, "{address} is not held while closed: {e}"))
-                        .ok();
-                }
-            }
-            #[cfg(unix)]
-            Place::Unix { path, .. } => drop(std::fs::remove_file(path)),
-        }
-    }
-
-    /// Wakes the acceptor. Should that fail, it wakes by itself before long.
-    fn knock(&self) {
-        match self {
-            Place::Tcp { address, .. } => {
-                let ip = match address.ip() {
-                    ip if !ip.is_unspecified() => ip,
-                    IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
-                    IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
-                };
-                drop(TcpStream::connect_timeout(&(ip, address.port()).into(), WAKE));
-            }
-            #[cfg(unix)]
-            Place::Unix { path, .. } => drop(UnixStream::connect(path)),
-        }
-    }
-
-    fn clean_up(&self) {
-        match self {
-            Place::Tcp { .. } => {}
-            #[cfg(unix)]
-            Place::Unix { dir, .. } => {
-                if let Some(dir) = dir {
-                    dir.remove();
-                }
-            }
-        }
-    }
-}
-
-impl fmt::Display for Place {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Place::Tcp { address, .. } => address.fmt(f),
-            #[cfg(unix)]
-            Place::Unix { path, .. } => path.display().fmt(f),
-        }
-    }
-}
-
-fn bound(address: SocketAddr) -> io::Result<socket2::Socket> {
-    let socket = socket2::Socket::new(Domain::for_address(address), Type::STREAM, None)?;
-    if cfg!(unix) {
-        // Else a restart would have to wait for the connections of the last run to be forgotten.
-        socket.set_reuse_address(true)?;
-    }
-    socket.bind(&address.into())?;
-    Ok(socket)
-}
-
-/// How often a waiting acceptor looks whether it is to end, if nothing wakes it.
-const WAKE: Duration = Duration::from_millis(200);
-
-/// A listening socket.
-enum Door {
-    Tcp(TcpListener),
-    #[cfg(unix)]
-    Unix(UnixListener),
-}
-
-impl Door {
-    /// Accepts until told to end; the body of the acceptor thread.
-    fn accept_all(&self, closing: &AtomicBool, welcome: impl Fn(Socket)) {
-        self.wake_regularly();
-        loop {
-            let accepted = self.accept();
-            if closing.load(Ordering::SeqCst) {
-                return;
-            }
-            match accepted {
-                Ok(socket) => welcome(socket),
-                Err(error) if is_passing(&error) => {}
-                Err(error) => {
-                    log::error!(target: LOG, "cannot accept a connection: {error}");
-                    thread::sleep(Duration::from_millis(10));
-                }
-            }
-        }
-    }
-
-    fn accept(&self) -> io::Result<Socket> {
-        match self {
-            Door::Tcp(listener) => {
-                let (stream, _) = listener.accept()?;
-                stream.set_nodelay(true)?;
-                // Where accepted sockets inherit the time-out of their listener.
-                stream.set_read_timeout(None)?;
-                Ok(Socket::Tcp(stream))
-            }
-            #[cfg(unix)]
-            Door::Unix(listener) => {
-                let (stream, _) = listener.accept()?;
-                stream.set_read_timeout(None)?;
-                Ok(Socket::Unix(stream))
-            }
-        }
-    }
-
-    fn wake_regularly(&self) {
-        let set = match self {
-            Door::Tcp(listener) => SockRef::from(listener).set_read_timeout(Some(WAKE)),
-            #[cfg(unix)]
-            Door::Unix(listener) => SockRef::from(listener).set_read_timeout(Some(WAKE)),
-        };
-        if let Err(error) = set {
-            log::debug!(target: LOG, "a listener without a time-out: {error}");
-        }
-    }
-}
-
-/// The connection was gone again, or nobody came: nothing to speak of.
-fn is_passing(error: &io::Error) -> bool {
-    use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted, TimedOut, WouldBlock};
-    matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted | TimedOut | WouldBlock)
+fn cannot_listen(place: &dyn fmt::Display, error: io::Error) -> Error {
+    Error::new(ErrorKind::Connection, format!("cannot listen on {place}")).with_source(error)
 }
 
 #[cfg(test)]

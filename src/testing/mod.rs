@@ -51,7 +51,11 @@ mod conflation;
 mod connection;
 mod crew;
 mod delivery;
+mod door;
+mod endpoint;
 mod entitlement;
+mod expectation;
+mod faults;
 mod filter;
 mod frame;
 mod frames;
@@ -67,6 +71,7 @@ mod outbox;
 mod pattern;
 mod payload;
 mod query;
+mod reader;
 mod record_key;
 mod recorder;
 mod refusal;
@@ -78,24 +83,26 @@ mod socket;
 mod sow;
 mod state;
 mod subscriptions;
-#[cfg(unix)]
 mod temp_dir;
 mod timers;
 mod topic;
 mod topic_pattern;
 mod value;
 mod world;
+mod writer;
 
 pub use auth::{Auth, LogonAnswer, LogonAttempt, UserTable};
 pub use builder::ServerBuilder;
 pub use clock::Clock;
 pub use entitlement::{Access, Action, Entitled, Entitlement};
+pub use expectation::Expectation;
+pub use faults::{ArmedFault, Damage, Fault, FaultInfo, Gate, ShutGate, When};
 pub use frame::Frame;
 pub use inspect::{SessionInfo, SowRecord, SubscriptionInfo};
 pub use listener::Listener;
-pub use recorder::{Counters, Direction, SeenFrame};
+pub use recorder::{Counters, SeenFrame};
 pub use scripted::{
-    ConnectionScript, Expectation, LogonAck, PeerConnection, ReceivedFrame, ScriptedPeer, ScriptedPeerBuilder,
+    ConnectionScript, LogonAck, PeerConnection, ReceivedFrame, ScriptedPeer, ScriptedPeerBuilder,
 };
 pub use server::Server;
 pub use topic::{Expiration, Topic};

@@ -8,6 +8,7 @@ use std::time::Duration;
 use parking_lot::{Condvar, Mutex};
 
 use super::clock::Time;
+use super::faults::{Hindrance, Writing};
 use super::frames::Outgoing;
 use super::query::Results;
 
@@ -26,6 +27,8 @@ pub(crate) struct Outbox {
 #[derive(Debug)]
 struct Queue {
     items: VecDeque<Item>,
+    /// The number of the item queued last.
+    last: u64,
     phase: Phase,
     /// Bytes of frames that are not written yet, those in the writer's hands included.
     bytes: usize,
@@ -33,12 +36,38 @@ struct Queue {
     running: Vec<(String, Arc<AtomicBool>)>,
     /// What the writer has in its hands: when the oldest frame was queued, and how many bytes count.
     writing: Option<(Time, usize)>,
+    /// The writer is to look at what it holds back.
+    is_poked: bool,
 }
 
 #[derive(Debug)]
-enum Item {
-    Frame(Outgoing, Time),
+struct Item {
+    number: u64,
+    queued: Time,
+    content: Content,
+}
+
+#[derive(Debug)]
+enum Content {
+    Frame(Outgoing),
     Results(Box<Results>),
+    Hindrance(Hindrance<Writing>),
+}
+
+/// What the writer is given.
+#[derive(Debug)]
+pub(crate) enum Ready {
+    Frame(Queued),
+    /// From here on writing is hampered.
+    Hindrance(Hindrance<Writing>),
+}
+
+/// A frame that was queued, when, and its number among what was queued. The frames of one query result share theirs.
+#[derive(Debug)]
+pub(crate) struct Queued {
+    pub(crate) frame: Outgoing,
+    pub(crate) time: Time,
+    pub(crate) number: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,10 +93,12 @@ impl Outbox {
     pub(crate) fn new(limit: usize) -> Outbox {
         let queue = Queue {
             items: VecDeque::new(),
+            last: 0,
             phase: Phase::Open,
             bytes: 0,
             running: Vec::new(),
             writing: None,
+            is_poked: false,
         };
         Outbox { queue: Mutex::new(queue), changed: Condvar::new(), limit }
     }
@@ -82,31 +113,40 @@ impl Outbox {
             return Err(Overrun);
         }
         queue.bytes += frame.bytes.len();
-        queue.items.push_back(Item::Frame(frame, now));
+        queue.put(Content::Frame(frame), now);
         self.changed.notify_all();
         Ok(())
     }
 
+    /// Hampers the writing of what is queued from now on.
+    pub(crate) fn push_hindrance(&self, hindrance: Hindrance<Writing>, now: Time) {
+        self.queue.lock().put(Content::Hindrance(hindrance), now);
+        self.changed.notify_all();
+    }
+
     /// Queues the results of a query.
-    pub(crate) fn push_results(&self, results: Results) {
+    pub(crate) fn push_results(&self, results: Results, now: Time) {
         let mut queue = self.queue.lock();
         if queue.phase == Phase::Open {
             queue.running.push((results.query_id().to_owned(), results.stop()));
-            queue.items.push_back(Item::Results(Box::new(results)));
+            queue.put(Content::Results(Box::new(results)), now);
             self.changed.notify_all();
         }
     }
 
     /// Takes what is to be written next, blocking until there is something; `None` when the connection is to end.
     ///
-    /// The writer calls again when it has written them, which is when they cease to count.
-    pub(crate) fn next(&self) -> Option<Vec<Outgoing>> {
+    /// The writer calls again when it has written them, which is when they cease to count. After a
+    /// [`poke`](Outbox::poke) there may be nothing.
+    pub(crate) fn next(&self) -> Option<Vec<Ready>> {
         let mut queue = self.queue.lock();
         queue.forget_written();
         self.changed.notify_all();
         loop {
+            let is_poked = std::mem::take(&mut queue.is_poked);
             match queue.phase {
                 Phase::Closed => return None,
+                _ if is_poked => return Some(queue.take()),
                 Phase::Finishing if queue.items.is_empty() => return None,
                 Phase::Open if queue.items.is_empty() => self.changed.wait(&mut queue),
                 _ => {
@@ -144,6 +184,41 @@ impl Outbox {
         queue.oldest()
     }
 
+    /// Has the writer, and whoever waits here, look again at what they wait for.
+    pub(crate) fn poke(&self) {
+        self.queue.lock().is_poked = true;
+        self.changed.notify_all();
+    }
+
+    /// The number of what was queued last.
+    pub(crate) fn last_number(&self) -> u64 {
+        self.queue.lock().last
+    }
+
+    pub(crate) fn is_open(&self) -> bool {
+        self.queue.lock().phase == Phase::Open
+    }
+
+    /// Blocks while the condition holds; false if the connection does not take in anything any more. For the reader.
+    pub(crate) fn wait_while_open(&self, condition: impl Fn() -> bool) -> bool {
+        let mut queue = self.queue.lock();
+        self.changed.wait_while(&mut queue, |queue| queue.phase == Phase::Open && condition());
+        queue.phase == Phase::Open
+    }
+
+    /// Blocks while the condition holds; false if the connection is closed. For the writer.
+    pub(crate) fn wait_while_not_closed(&self, condition: impl Fn() -> bool) -> bool {
+        let mut queue = self.queue.lock();
+        self.changed.wait_while(&mut queue, |queue| queue.phase != Phase::Closed && condition());
+        queue.phase != Phase::Closed
+    }
+
+    /// Blocks while the writer has something in its hands, at most this long.
+    pub(crate) fn wait_idle(&self, limit: Duration) {
+        let mut queue = self.queue.lock();
+        self.changed.wait_while_for(&mut queue, |queue| queue.writing.is_some(), limit);
+    }
+
     /// Takes in nothing more, and ends once everything is written.
     pub(crate) fn finish(&self) {
         let mut queue = self.queue.lock();
@@ -169,12 +244,14 @@ impl Outbox {
 }
 
 impl Queue {
+    fn put(&mut self, content: Content, queued: Time) {
+        self.last += 1;
+        self.items.push_back(Item { number: self.last, queued, content });
+    }
+
     fn oldest(&self) -> Option<Time> {
-        let waiting = self.items.iter().find_map(|item| match item {
-            Item::Frame(_, queued) => Some(*queued),
-            Item::Results(_) => None,
-        });
-        self.writing.map(|(queued, _)| queued).or(waiting)
+        let mut frames = self.items.iter().filter(|item| matches!(item.content, Content::Frame(_)));
+        self.writing.map(|(queued, _)| queued).or_else(|| frames.next().map(|item| item.queued))
     }
 
     fn forget_written(&mut self) {
@@ -183,30 +260,35 @@ impl Queue {
         }
     }
 
-    /// Frames for one write: as many as fit, at least one.
-    fn take(&mut self) -> Vec<Outgoing> {
+    /// What goes into one write: as many frames as fit, at least one.
+    fn take(&mut self) -> Vec<Ready> {
         let mut taken = Vec::new();
         let mut size = 0;
         while size < WRITE_SIZE {
-            let Some(frame) = self.take_one() else { break };
-            size += frame.bytes.len();
-            taken.push(frame);
+            let Some(ready) = self.take_one() else { break };
+            if let Ready::Frame(queued) = &ready {
+                size += queued.frame.bytes.len();
+            }
+            taken.push(ready);
         }
         taken
     }
 
-    fn take_one(&mut self) -> Option<Outgoing> {
+    fn take_one(&mut self) -> Option<Ready> {
         loop {
-            match self.items.pop_front()? {
-                Item::Frame(frame, queued) => {
-                    let (_, bytes) = self.writing.get_or_insert((queued, 0));
+            let Item { number, queued: time, content } = self.items.pop_front()?;
+            match content {
+                Content::Hindrance(hindrance) => return Some(Ready::Hindrance(hindrance)),
+                Content::Frame(frame) => {
+                    let (_, bytes) = self.writing.get_or_insert((time, 0));
                     *bytes += frame.bytes.len();
-                    return Some(frame);
+                    return Some(Ready::Frame(Queued { frame, time, number }));
                 }
-                Item::Results(mut results) => match results.next_frame() {
+                Content::Results(mut results) => match results.next_frame() {
                     Some(frame) => {
-                        self.items.push_front(Item::Results(results));
-                        return Some(frame);
+                        let content = Content::Results(results);
+                        self.items.push_front(Item { number, queued: time, content });
+                        return Some(Ready::Frame(Queued { frame, time, number }));
                     }
                     None => {
                         let stop = results.stop();
@@ -242,7 +324,7 @@ mod tests {
         assert_eq!(outbox.next().map(|frames| frames.len()), Some(2));
         assert_eq!(outbox.push(heartbeat(), at(4)), Err(Overrun));
         outbox.finish();
-        assert_eq!(outbox.next(), None);
+        assert!(outbox.next().is_none());
         assert_eq!(outbox.oldest(), None);
     }
 
@@ -265,7 +347,7 @@ mod tests {
         outbox.finish();
         outbox.push(heartbeat(), at(1)).unwrap();
         assert_eq!(outbox.next().map(|frames| frames.len()), Some(1));
-        assert_eq!(outbox.next(), None);
+        assert!(outbox.next().is_none());
     }
 
     fn results(query_id: &str) -> Results {
@@ -278,7 +360,7 @@ mod tests {
     #[test]
     fn the_next_query_waits_while_too_many_are_unfinished() {
         let outbox = Outbox::new(1);
-        (0..MAX_QUERIES).for_each(|_| outbox.push_results(results("q")));
+        (0..MAX_QUERIES).for_each(|_| outbox.push_results(results("q"), at(0)));
         std::thread::scope(|scope| {
             let waiting = scope.spawn(|| {
                 outbox.wait_for_query_room();
@@ -294,13 +376,13 @@ mod tests {
     fn a_cancelled_query_yields_no_more_records() {
         let outbox = Outbox::new(1000);
         for query_id in ["a", "b", "a"] {
-            outbox.push_results(results(query_id));
+            outbox.push_results(results(query_id), at(0));
         }
         outbox.cancel_query("a");
         outbox.finish();
-        let frames = outbox.next().unwrap();
-        assert_eq!(frames.len(), 1);
-        assert!(String::from_utf8_lossy(&frames[0].bytes).contains(r#""query_id":"b""#));
+        let ready = outbox.next().unwrap();
+        let [Ready::Frame(only)] = &ready[..] else { panic!("{ready:?}") };
+        assert!(String::from_utf8_lossy(&only.frame.bytes).contains(r#""query_id":"b""#));
         assert!(outbox.queue.lock().running.is_empty());
     }
 
@@ -309,7 +391,7 @@ mod tests {
         let outbox = Outbox::new(1000);
         outbox.push(heartbeat(), at(1)).unwrap();
         outbox.close();
-        assert_eq!(outbox.next(), None);
+        assert!(outbox.next().is_none());
         outbox.wait_closed(Duration::from_secs(1000));
     }
 }

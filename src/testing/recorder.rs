@@ -7,6 +7,7 @@ use parking_lot::{Condvar, Mutex};
 
 use super::clock::Time;
 use super::frame::Frame;
+use crate::callbacks::Direction;
 use crate::wire::grammar::pairs::pairs;
 use crate::wire::{AckType, Field};
 
@@ -31,7 +32,7 @@ use crate::wire::{AckType, Field};
 pub struct SeenFrame {
     /// The connection: the first that was accepted is 1.
     pub connection: u64,
-    /// Received or sent.
+    /// Incoming from a client, or outgoing to one.
     pub direction: Direction,
     /// The place of this frame among all frames of the server, from 1.
     pub number: u64,
@@ -39,15 +40,6 @@ pub struct SeenFrame {
     pub time: SystemTime,
     /// The frame, a password in its header replaced by `***`.
     pub frame: Frame,
-}
-
-/// Which way a frame went, as the server sees it; see [`SeenFrame`] for an example.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Direction {
-    /// From a client.
-    In,
-    /// To a client.
-    Out,
 }
 
 /// How much went over the connections of a [`Server`](super::Server) since it was first started.
@@ -136,7 +128,7 @@ impl Recorder {
         let mut seen = self.seen.lock();
         seen.counters.frames_in += 1;
         seen.counters.bytes_in += size as u64;
-        seen.keep(Direction::In, connection, now, frame, self.limit);
+        seen.keep(Direction::Incoming, connection, now, frame, self.limit);
         drop(seen);
         self.changed.notify_all();
     }
@@ -149,7 +141,7 @@ impl Recorder {
         counts.filter(|(kind, _)| ack.contains(**kind)).for_each(|(_, count)| *count += 1);
         seen.counters.frames_out += 1;
         seen.counters.bytes_out += raw.len() as u64 + 4;
-        seen.keep(Direction::Out, connection, now, frame, self.limit);
+        seen.keep(Direction::Outgoing, connection, now, frame, self.limit);
         drop(seen);
         self.changed.notify_all();
     }
@@ -214,8 +206,8 @@ impl Seen {
         self.last_number += 1;
         let number = self.last_number;
         let list = match direction {
-            Direction::In => &mut self.received,
-            Direction::Out => &mut self.sent,
+            Direction::Incoming => &mut self.received,
+            Direction::Outgoing => &mut self.sent,
         };
         if let Some(frame) = frame {
             if list.len() >= limit {
@@ -264,7 +256,7 @@ mod tests {
         recorder.sent(1, Time::default(), br#"{"c":"ack"}"#, AckType::STATS);
         let frames = recorder.frames();
         let numbers: Vec<_> = frames.iter().map(|f| (f.direction, f.number)).collect();
-        assert_eq!(numbers, [(Direction::In, 2), (Direction::In, 3), (Direction::Out, 4)]);
+        assert_eq!(numbers, [(Direction::Incoming, 2), (Direction::Incoming, 3), (Direction::Outgoing, 4)]);
         let counters = recorder.counters();
         assert_eq!((counters.frames_in, counters.frames_out, counters.bytes_out), (3, 1, 15));
         recorder.clear();

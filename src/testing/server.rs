@@ -7,8 +7,9 @@ use parking_lot::Mutex;
 
 use super::builder::ServerBuilder;
 use super::clock::Clock;
-use super::connection::Terms;
+use super::connection::{Connection, Terms};
 use super::crew::Crew;
+use super::faults::Faults;
 use super::hub::Hub;
 use super::listener::{Port, Welcome};
 use super::recorder::Recorder;
@@ -52,7 +53,8 @@ pub struct Server {
     pub(crate) settings: Arc<Settings>,
     pub(crate) rules: Arc<[Rule]>,
     pub(crate) recorder: Arc<Recorder>,
-    ports: Vec<Port>,
+    pub(crate) faults: Arc<Faults>,
+    ports: Arc<[Port]>,
     crew: Arc<Crew>,
     /// Whether the server runs; held while it starts or stops.
     life: Mutex<Lifecycle>,
@@ -94,18 +96,30 @@ impl Server {
     ) -> Result<Server> {
         let recorder = Arc::new(Recorder::new(settings.record_limit));
         let settings = Arc::new(settings);
+        let ports: Arc<[Port]> = ports.into();
+        let faults = Arc::new(Faults::new(recorder.clone(), ports.clone()));
         let terms = Terms {
             queue_limit: settings.queue_limit,
             frame_limit: settings.frame_limit,
             recorder: recorder.clone(),
             clock: clock.clone(),
+            faults: faults.clone(),
         };
         let state = State::new(rules.clone());
         let instance = Instance::new(settings.clone(), recorder.clone());
         let hub = Hub::new(clock, World::new(state, vec![instance]));
         let crew = Arc::new(Crew::new(hub.clone(), 0, terms));
-        let server =
-            Server { hub, instance: 0, settings, rules, recorder, ports, crew, life: Mutex::default() };
+        let server = Server {
+            hub,
+            instance: 0,
+            settings,
+            rules,
+            recorder,
+            faults,
+            ports,
+            crew,
+            life: Mutex::default(),
+        };
         server.run()?;
         Ok(server)
     }
@@ -143,7 +157,7 @@ impl Server {
     pub fn stop(&self) {
         let mut life = self.life.lock();
         if std::mem::take(&mut life.is_running) {
-            self.ports.iter().for_each(Port::close);
+            self.ports.iter().for_each(Port::end);
             self.crew.dismiss();
             self.stop_timer(&mut life);
             self.ports.iter().for_each(Port::clean_up);
@@ -212,6 +226,18 @@ impl Server {
         self.open_ports()
     }
 
+    /// The connections there are.
+    pub(crate) fn connections(&self) -> Vec<Arc<Connection>> {
+        let turn = self.hub.look();
+        let sessions = turn.instances.get(self.instance).into_iter().flat_map(|i| i.sessions.values());
+        sessions.map(|session| session.connection.clone()).collect()
+    }
+
+    /// The number of the connection accepted last.
+    pub(crate) fn last_connection(&self) -> u64 {
+        self.crew.last_number()
+    }
+
     /// Starts the threads of a server that is stopped.
     fn run(&self) -> Result<()> {
         let mut life = self.life.lock();
@@ -246,7 +272,7 @@ impl Server {
     fn open_ports(&self) -> Result<()> {
         for (number, port) in self.ports.iter().enumerate() {
             let crew = self.crew.clone();
-            let welcome: Welcome = Arc::new(move |socket, types| crew.welcome(socket, types));
+            let welcome: Welcome = Arc::new(move |socket, types| crew.welcome(number, socket, types));
             port.open(number, welcome)?;
         }
         Ok(())

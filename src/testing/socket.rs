@@ -1,28 +1,29 @@
 //! A connected stream, whatever it runs over, that several threads can use at once.
 
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, TcpStream};
-#[cfg(unix)]
-use std::os::unix::net::UnixStream;
+use std::net::Shutdown;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
 
 /// One end of an accepted connection.
 #[derive(Debug)]
-pub(crate) enum Socket {
-    Tcp(TcpStream),
-    #[cfg(unix)]
-    Unix(UnixStream),
+pub(crate) struct Socket {
+    /// `None` after a reset. Whoever uses it holds it for as long as that takes.
+    stream: Mutex<Option<Arc<socket2::Socket>>>,
 }
 
 impl Socket {
+    pub(crate) fn new(stream: socket2::Socket) -> Socket {
+        Socket { stream: Mutex::new(Some(Arc::new(stream))) }
+    }
+
     /// Blocks until there are bytes; 0 is the end of the stream.
     pub(crate) fn read(&self, into: &mut [u8]) -> io::Result<usize> {
+        let stream = self.stream()?;
         loop {
-            let result = match self {
-                Socket::Tcp(stream) => (&*stream).read(into),
-                #[cfg(unix)]
-                Socket::Unix(stream) => (&*stream).read(into),
-            };
-            match result {
+            match (&*stream).read(into) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 done => return done,
             }
@@ -31,11 +32,7 @@ impl Socket {
 
     /// Blocks until the kernel has taken all of it.
     pub(crate) fn write_all(&self, bytes: &[u8]) -> io::Result<()> {
-        match self {
-            Socket::Tcp(stream) => (&*stream).write_all(bytes),
-            #[cfg(unix)]
-            Socket::Unix(stream) => (&*stream).write_all(bytes),
-        }
+        (&*self.stream()?).write_all(bytes)
     }
 
     /// Tells the peer that nothing more will come.
@@ -48,21 +45,33 @@ impl Socket {
         self.shutdown(Shutdown::Both);
     }
 
+    /// Ends the connection so that the peer's next read or write fails, once nobody reads or writes any more; a read that
+    /// is blocked ends. A Unix socket knows no reset; it is closed.
+    pub(crate) fn reset(&self) {
+        let Some(stream) = self.stream.lock().take() else { return };
+        // With no time to linger, closing a TCP socket resets the connection. What fails here leaves a plain close.
+        let _ = stream.set_linger(Some(Duration::ZERO));
+        let _ = stream.shutdown(Shutdown::Read);
+    }
+
+    fn stream(&self) -> io::Result<Arc<socket2::Socket>> {
+        self.stream.lock().clone().ok_or_else(|| io::ErrorKind::NotConnected.into())
+    }
+
     fn shutdown(&self, how: Shutdown) {
-        // It fails only if the peer was faster.
-        let _ = match self {
-            Socket::Tcp(stream) => stream.shutdown(how),
-            #[cfg(unix)]
-            Socket::Unix(stream) => stream.shutdown(how),
-        };
+        if let Ok(stream) = self.stream() {
+            // It fails only if the peer was faster.
+            let _ = stream.shutdown(how);
+        }
     }
 
     /// Who is at the other end, for people to read.
     pub(crate) fn peer(&self) -> String {
-        match self {
-            Socket::Tcp(stream) => stream.peer_addr().map_or_else(|_| "unknown".into(), |a| a.to_string()),
-            #[cfg(unix)]
-            Socket::Unix(_) => "unix".into(),
+        let address = self.stream().and_then(|stream| stream.peer_addr());
+        match address.map(|address| (address.as_socket(), address.is_unix())) {
+            Ok((Some(address), _)) => address.to_string(),
+            Ok((None, true)) => "unix".to_owned(),
+            _ => "unknown".to_owned(),
         }
     }
 }

@@ -1,9 +1,11 @@
 //! What will happen when, apart from the expiry of records.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::clock::Time;
 use super::conflation::HeldKey;
+use super::faults::Effect;
 use super::session::SessionId;
 
 /// Something that falls due.
@@ -17,6 +19,8 @@ pub(crate) enum Event {
     Conflation { session: SessionId, subscription: u64, key: HeldKey },
     /// Look whether a connection still holds frames that are too old.
     Aged(SessionId),
+    /// Something that a fault brought about is over.
+    Over(Arc<Effect>),
 }
 
 /// A scheduled event, for cancelling it: when, and its number among all.

@@ -109,6 +109,7 @@ impl World {
             Event::BeatMissing(session) => self.close_silent(session),
             Event::Conflation { session, subscription, key } => self.release(session, subscription, &key),
             Event::Aged(session) => self.check_age(session),
+            Event::Over(effect) => effect.end(),
         }
     }
 

@@ -1,6 +1,6 @@
 //! A client with no ideas of its own: it writes the headers it is given and reads frames.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
@@ -98,6 +98,20 @@ impl RawClient {
         self.received().iter().map(text).collect()
     }
 
+    /// The next bytes, be they frames or not.
+    pub(crate) fn read_raw(&mut self, count: usize) -> Vec<u8> {
+        let mut bytes = vec![0; count];
+        assert!(self.fill(&mut bytes), "the connection ended before {count} bytes");
+        bytes
+    }
+
+    /// All bytes until the connection ends, and the error it ends with, if it does.
+    pub(crate) fn read_raw_to_end(&mut self) -> (Vec<u8>, Option<ErrorKind>) {
+        let mut bytes = Vec::new();
+        let error = self.stream.read_to_end(&mut bytes).err().map(|error| error.kind());
+        (bytes, error)
+    }
+
     pub(crate) fn stream(&self) -> &TcpStream {
         &self.stream
     }
@@ -117,7 +131,7 @@ impl RawClient {
 }
 
 fn is_closed(error: &std::io::Error) -> bool {
-    matches!(error.kind(), std::io::ErrorKind::ConnectionReset | std::io::ErrorKind::BrokenPipe)
+    matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe)
 }
 
 fn text(frame: &Frame) -> String {

@@ -31,15 +31,7 @@ pub(super) fn logon(command: &Command<'_>) -> Flow {
             Flow::Continue
         }
         Ok(Logon::Retry { user_id, password }) => {
-            let retry = Ack {
-                kind: AckType::PROCESSED,
-                status: AckStatus::Retry,
-                user_id: &user_id,
-                password: &password,
-                is_logon: true,
-                ..Ack::default()
-            };
-            command.ack(retry, command.hub.clock.time());
+            retry(command, &user_id, &password);
             Flow::Continue
         }
         Err((refusal, flow)) => {
@@ -47,6 +39,13 @@ pub(super) fn logon(command: &Command<'_>) -> Flow {
             flow
         }
     }
+}
+
+/// Has the client log on once more, in another way (L-7).
+pub(super) fn retry(command: &Command<'_>, user_id: &str, password: &str) {
+    let retry =
+        Ack { kind: AckType::PROCESSED, status: AckStatus::Retry, user_id, password, ..Ack::default() };
+    command.ack(retry, command.hub.clock.time());
 }
 
 /// Who sent a command that needs a logon; with implicit logons, a nameless session if there was none (L-4).
@@ -181,7 +180,6 @@ fn succeed(command: &Command<'_>, identity: &Identity) {
         user_id: &identity.user_id,
         version: &settings.version,
         options: &format!("connection_name={}", command.session().number),
-        is_logon: true,
         ..Ack::default()
     };
     command.ack(ack, command.hub.clock.time());

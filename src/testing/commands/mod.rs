@@ -15,6 +15,7 @@ use std::sync::Arc;
 use super::LOG;
 use super::clock::Time;
 use super::connection::{Connection, Flow};
+use super::faults::Answer;
 use super::frames::{Ack, AckStatus};
 use super::hub::{Hub, Open, Turn};
 use super::options::Options;
@@ -34,6 +35,22 @@ pub(crate) fn perform(hub: &Hub, connection: &Connection, message: &Message) -> 
         CommandType::Logon => logon::logon(&command),
         CommandType::Heartbeat => command.settle(heartbeat::heartbeat(&command)),
         _ => perform_in_session(&command),
+    }
+}
+
+/// Answers a command as a fault says, without carrying it out.
+pub(crate) fn answer(hub: &Hub, connection: &Connection, message: &Message, answer: &Answer) -> Flow {
+    let command = Command::new(hub, connection, message);
+    command.ack(Ack { kind: AckType::RECEIVED, ..Ack::default() }, hub.clock.time());
+    match answer {
+        Answer::Refuse { reason } => {
+            command.fail(reason);
+            if command.kind == CommandType::Logon { Flow::Finish } else { Flow::Continue }
+        }
+        Answer::RetryLogon { user_id, password } => {
+            logon::retry(&command, user_id, password);
+            Flow::Continue
+        }
     }
 }
 
@@ -119,7 +136,8 @@ impl<'a> Command<'a> {
     /// Sends an acknowledgement of this command if its type was asked for (K-1).
     pub(crate) fn ack(&self, ack: Ack<'_>, now: Time) {
         if self.asked.contains(ack.kind) {
-            self.connection.send(Ack { command_id: self.id(), ..ack }.frame(), now);
+            let is_logon = self.kind == CommandType::Logon && ack.kind == AckType::PROCESSED;
+            self.connection.send(Ack { command_id: self.id(), is_logon, ..ack }.frame(), now);
         }
     }
 
@@ -137,8 +155,12 @@ impl<'a> Command<'a> {
 
     /// Answers a command that failed (K-3).
     fn refuse(&self, refusal: Refusal) {
+        self.fail(refusal.text());
+    }
+
+    fn fail(&self, reason: &str) {
         let now = self.hub.clock.time();
-        let failure = Ack { status: AckStatus::Failure, reason: refusal.text(), ..Ack::default() };
+        let failure = Ack { status: AckStatus::Failure, reason, ..Ack::default() };
         self.ack(Ack { kind: AckType::PROCESSED, ..failure }, now);
         if self.kind.needs_sequence() {
             let sequence = self.message.sequence();

@@ -91,7 +91,7 @@ impl Asked {
         command.connection.send(group_begin(query_id), now);
         if !found.is_empty() {
             let results = Results::new(query_id, self.batch_size, self.shown, found);
-            command.connection.send_results(results);
+            command.connection.send_results(results, now);
         }
         command.connection.send(group_end(query_id), now);
     }

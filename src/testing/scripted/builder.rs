@@ -1,14 +1,16 @@
 //! How a scripted peer is set up.
 
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::ScriptedPeer;
-use super::endpoint::Endpoint;
 use super::listening::{Scripts, accept};
 use super::script::ConnectionScript;
 use super::state::Shared;
 use crate::error::{Error, ErrorKind, Result};
+use crate::testing::door::Door;
+use crate::testing::endpoint::Endpoint;
 
 /// Settings of a [`ScriptedPeer`], and its scripts.
 ///
@@ -79,14 +81,16 @@ impl ScriptedPeerBuilder {
     ///
     /// [`Connection`](ErrorKind::Connection) if the system gives no port or no socket.
     pub fn start(self) -> Result<ScriptedPeer> {
-        let endpoint = if self.unix { Endpoint::unix() } else { Endpoint::tcp() };
-        let (endpoint, listener) = endpoint.map_err(|e| {
-            Error::new(ErrorKind::Connection, "the scripted peer cannot listen").with_source(e)
-        })?;
-        let shared = Arc::new(Shared::new(endpoint, self.timeout));
+        let cannot_listen =
+            |e| Error::new(ErrorKind::Connection, "the scripted peer cannot listen").with_source(e);
+        let endpoint = match self.unix {
+            true => Endpoint::unix_temp("amps-peer"),
+            false => Endpoint::tcp((Ipv4Addr::LOCALHOST, 0)),
+        };
+        let door = Door::new(endpoint.map_err(cannot_listen)?);
+        let listener = door.unlock().map_err(cannot_listen)?;
+        let shared = Arc::new(Shared::new(door, self.timeout));
         shared.change(|state| {
-            state.listening.wanted = true;
-            state.listening.actual = true;
             let gates = self.scripts.all().flat_map(ConnectionScript::gates);
             state.gates = gates.map(|name| (name.to_owned(), Default::default())).collect();
         });

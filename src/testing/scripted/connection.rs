@@ -8,13 +8,13 @@ use std::time::{Duration, Instant};
 
 use socket2::Socket;
 
-use super::expectation::Expectation;
 use super::logon::LogonAck;
 use super::received::ReceivedFrame;
 use super::state::{Link, Missed, Shared, State, after};
 use super::template::Template;
 use crate::error::{Error, ErrorKind, Result};
 use crate::testing::Frame;
+use crate::testing::expectation::Expectation;
 
 /// A connection that a [`ScriptedPeer`](super::ScriptedPeer) accepted, driven step by step by the test.
 ///
@@ -452,12 +452,16 @@ fn is_passing(error: &io::Error) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::endpoint::Endpoint;
+    use std::net::Ipv4Addr;
+
     use super::*;
+    use crate::testing::door::Door;
+    use crate::testing::endpoint::Endpoint;
 
     #[test]
     fn a_write_is_cut_into_pieces_of_the_size_that_was_set_last() {
-        let shared = Arc::new(Shared::new(Endpoint::tcp().unwrap().0, Duration::ZERO));
+        let door = Door::new(Endpoint::tcp((Ipv4Addr::LOCALHOST, 0)).unwrap());
+        let shared = Arc::new(Shared::new(door, Duration::ZERO));
         shared.change(|state| state.links.push(Link::default()));
         let connection = PeerConnection::new(shared, 1);
         for (chunk, sizes) in [(3, vec![3, 3, 1]), (1, vec![1; 7]), (7, vec![7]), (8, vec![7]), (0, vec![7])]

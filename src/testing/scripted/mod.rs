@@ -5,15 +5,13 @@
 //!          └──► connection 2: reader ──► record, inbox ◄── the test, through PeerConnection
 //! ```
 //!
-//! * [`script`]: the steps; [`expectation`], [`template`], [`logon`]: what they expect and what they send.
+//! * [`script`]: the steps; [`template`], [`logon`]: what they send.
 //! * [`connection`]: what can be done with one connection, by a script as well as by the test.
 //! * [`state`]: all that the threads share, under one lock; [`received`]: the record.
-//! * [`listening`], [`reader`], [`endpoint`]: accepting, reading, and the address.
+//! * [`listening`], [`reader`]: accepting and reading.
 
 mod builder;
 mod connection;
-mod endpoint;
-mod expectation;
 mod listening;
 mod logon;
 mod reader;
@@ -30,12 +28,12 @@ use std::time::Duration;
 
 pub use builder::ScriptedPeerBuilder;
 pub use connection::PeerConnection;
-pub use expectation::Expectation;
 pub use logon::LogonAck;
 pub use received::ReceivedFrame;
 pub use script::ConnectionScript;
 
 use self::state::{Missed, Shared, State, after};
+use super::expectation::Expectation;
 use crate::error::{Error, ErrorKind, Result};
 
 /// A listener that does on each connection what a script says, and records everything it receives.
@@ -105,17 +103,17 @@ impl ScriptedPeer {
 
     /// The connection string for a client: `tcp://127.0.0.1:PORT/amps/json` for the message type `json`.
     pub fn uri(&self, message_type: &str) -> String {
-        self.shared.endpoint.uri(message_type)
+        self.shared.door.endpoint.uri(message_type)
     }
 
     /// The address it listens on; `None` if that is a Unix socket.
     pub fn address(&self) -> Option<SocketAddr> {
-        self.shared.endpoint.tcp_address()
+        self.shared.door.endpoint.address()
     }
 
     /// The path of the Unix socket it listens on, if it does.
     pub fn path(&self) -> Option<&Path> {
-        self.shared.endpoint.unix_path()
+        self.shared.door.endpoint.path()
     }
 
     /// Everything received so far, on all connections, in the order of arrival.
@@ -353,11 +351,8 @@ impl ScriptedPeer {
             return;
         }
         self.shared.stop();
-        if let Ok(waker) = self.shared.endpoint.waker() {
-            waker.wake();
-        }
         self.shared.join(LONGEST_END);
-        self.shared.endpoint.remove_files();
+        self.shared.door.endpoint.clean_up();
     }
 }
 

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::connection::PeerConnection;
-use super::expectation::Expectation;
 use super::logon::LogonAck;
 use super::state::after;
 use super::template::Template;
 use crate::error::{ErrorKind, Result};
+use crate::testing::expectation::Expectation;
 
 /// The steps that a [`ScriptedPeer`](super::ScriptedPeer) goes through on one connection, in the order in which they are
 /// added.

@@ -6,13 +6,13 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
-use socket2::{SockAddr, Socket};
+use socket2::Socket;
 
-use super::endpoint::Endpoint;
-use super::expectation::Expectation;
 use super::received::ReceivedFrame;
 use crate::error::{Error, ErrorKind, Result};
 use crate::testing::Frame;
+use crate::testing::door::Door;
+use crate::testing::expectation::Expectation;
 
 #[derive(Debug)]
 pub(super) struct Shared {
@@ -20,9 +20,7 @@ pub(super) struct Shared {
     changed: Condvar,
     started: Instant,
     threads: Mutex<Vec<JoinHandle<()>>>,
-    pub(super) endpoint: Endpoint,
-    /// Held while the listener is closed or opened. No other lock is held when it is taken.
-    pub(super) listening_changes: Mutex<()>,
+    pub(super) door: Arc<Door>,
     /// How long a step waits unless told otherwise.
     pub(super) timeout: Duration,
 }
@@ -36,7 +34,6 @@ pub(super) struct State {
     /// Connections without a script that nobody has asked for yet.
     pub(super) unclaimed: VecDeque<usize>,
     pub(super) gates: BTreeMap<String, Gate>,
-    pub(super) listening: Listening,
     /// The first mismatch.
     pub(super) failure: Option<Error>,
     pub(super) running_scripts: usize,
@@ -75,17 +72,6 @@ pub(super) struct Gate {
     pub(super) open: bool,
 }
 
-/// Whether connections are accepted, and whether they should be.
-#[derive(Debug, Default)]
-pub(super) struct Listening {
-    pub(super) wanted: bool,
-    pub(super) actual: bool,
-    /// Whose connection is no connection, but a sign that what is wanted has changed.
-    pub(super) waker: Option<SockAddr>,
-    /// Why it could not be brought about.
-    pub(super) error: Option<String>,
-}
-
 /// Why a wait found nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Missed {
@@ -94,14 +80,13 @@ pub(super) enum Missed {
 }
 
 impl Shared {
-    pub(super) fn new(endpoint: Endpoint, timeout: Duration) -> Shared {
+    pub(super) fn new(door: Arc<Door>, timeout: Duration) -> Shared {
         Shared {
             state: Mutex::new(State::default()),
             changed: Condvar::new(),
             started: Instant::now(),
             threads: Mutex::default(),
-            endpoint,
-            listening_changes: Mutex::default(),
+            door,
             timeout,
         }
     }
@@ -187,12 +172,12 @@ impl Shared {
     pub(super) fn stop(&self) {
         self.change(|state| {
             state.stopped = true;
-            state.listening.wanted = false;
             for socket in state.links.iter_mut().filter_map(|link| link.socket.take()) {
                 // A socket that is not connected any more needs no shutdown.
                 let _ = socket.shutdown(std::net::Shutdown::Both);
             }
         });
+        self.door.end();
     }
 
     /// Joins all threads. One that does not end in time, because code of the test holds it up, is left alone.
@@ -250,10 +235,14 @@ impl Drop for Alive {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use super::*;
+    use crate::testing::endpoint::Endpoint;
 
     fn shared() -> Arc<Shared> {
-        Arc::new(Shared::new(Endpoint::tcp().unwrap().0, Duration::from_secs(5)))
+        let door = Door::new(Endpoint::tcp((Ipv4Addr::LOCALHOST, 0)).unwrap());
+        Arc::new(Shared::new(door, Duration::from_secs(5)))
     }
 
     #[test]

@@ -1,15 +1,15 @@
-//! What a script expects of the next frame.
+//! What a frame must be, for a script that waits for it or a fault that strikes it.
 
 use std::fmt;
 use std::sync::Arc;
 
-use crate::testing::frame::{Frame, Payload};
+use super::frame::{Frame, Payload};
 use crate::wire::{CommandType, Field};
 
-/// What the next frame must be: a command name, values of headers, a payload, a predicate, or several of them.
+/// What a frame must be: a command name, values of headers, a payload, a predicate, or several of them.
 ///
-/// Everywhere a peer expects a frame it takes a command name, a closure or an `Expectation`. Its `Display` is the
-/// sentence a mismatch is reported with; a password in it is not shown.
+/// Everywhere a frame is to be described, a command name or a closure will do as well. `Display` is the sentence that a
+/// mismatch is reported with; a password in it is not shown.
 ///
 /// ```
 /// use amps_client::testing::{Expectation, Frame};
