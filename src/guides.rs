@@ -11,6 +11,7 @@ guides! {
     getting_started: "getting-started.md",
     commands: "commands.md",
     threads_and_callbacks: "threads-and-callbacks.md",
+    error_handling: "error-handling.md",
     testing_your_program: "testing-your-program.md",
     design_decisions: "design-decisions.md",
 }
