@@ -12,6 +12,7 @@ guides! {
     commands: "commands.md",
     threads_and_callbacks: "threads-and-callbacks.md",
     error_handling: "error-handling.md",
+    high_availability: "high-availability.md",
     testing_your_program: "testing-your-program.md",
     design_decisions: "design-decisions.md",
 }
