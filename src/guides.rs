@@ -16,3 +16,8 @@ guides! {
     testing_your_program: "testing-your-program.md",
     design_decisions: "design-decisions.md",
 }
+
+#[cfg(feature = "file-store")]
+guides! {
+    reliable_publishing: "reliable-publishing.md",
+}
