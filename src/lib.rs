@@ -144,8 +144,9 @@ pub use ha::{
 pub use message::Message;
 pub use options::{BookmarkNotFound, Conflation, LogonOptions, Rate, SowOptions, SubscribeOptions};
 pub use store::{
-    BookmarkStore, BookmarkStoreResizeHandler, MemoryPublishStore, PublishStore, PublishStoreResizeHandler,
-    Receipt, Selector, StoreEntry, StoreReplayer,
+    BookmarkStore, BookmarkStoreResizeHandler, DiscardOldest, MemoryBookmarkStore, MemoryPublishStore,
+    PublishStore, PublishStoreResizeHandler, Receipt, RecoveryPoint, RecoveryPointAdapter,
+    RecoveryPointFactory, Selector, StoreEntry, StoreReplayer,
 };
 #[cfg(feature = "file-store")]
 pub use store::{FilePublishStore, FilePublishStoreOptions, HybridPublishStore, StoreDamage};

@@ -179,6 +179,15 @@ impl Message {
         }
     }
 
+    /// The bytes of [`sub_id`](Message::sub_id).
+    #[inline]
+    pub(crate) fn sub_id_bytes(&self) -> Option<&[u8]> {
+        match self.recipient {
+            (0, 0) => self.bytes(Field::SubId),
+            (start, end) => self.bytes(Field::SubIds)?.get(start as usize..end as usize),
+        }
+    }
+
     texts! {
         /// The id of the command that this message answers.
         command_id: CommandId,
@@ -360,6 +369,7 @@ mod tests {
         let mut m = message(br#"{"c":"p","t":"t","sids":"auto2,auto5"}"#);
         m.deliver_to(6, 11);
         assert_eq!(m.sub_id(), Some("auto5"));
+        assert_eq!(m.sub_id_bytes(), Some(&b"auto5"[..]));
         assert_eq!(m.clone().sub_id(), Some("auto5"));
         assert_eq!(m.detach().sub_id(), Some("auto5"));
         m.turn_to(m.entry());

@@ -21,7 +21,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use crate::error::{Error, ErrorKind, Result};
 use crate::timestamp;
 
-pub(crate) use parse::bookmark_parts;
+pub(crate) use parse::{bookmark_parts, bookmark_place, eight_digits};
 
 /// A place in a transaction log: where a replay starts, or which message one is.
 ///

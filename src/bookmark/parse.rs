@@ -9,27 +9,54 @@ use crate::timestamp;
 /// NOW, which is the place of no message. For the receive path: one pass, no allocation.
 #[inline]
 pub(crate) fn bookmark_parts(text: &[u8]) -> Option<(u64, u64)> {
-    leading_numbers(text).filter(|place| *place != NOW)
+    bookmark_place(text).map(|(publisher, sequence, _)| (publisher, sequence))
+}
+
+/// The same, and what follows them.
+#[inline]
+pub(crate) fn bookmark_place(text: &[u8]) -> Option<(u64, u64, &[u8])> {
+    leading_numbers(text).filter(|(publisher, sequence, _)| (*publisher, *sequence) != NOW)
 }
 
 const NOW: (u64, u64) = (0, 1);
 
 #[inline]
-fn leading_numbers(text: &[u8]) -> Option<(u64, u64)> {
+fn leading_numbers(text: &[u8]) -> Option<(u64, u64, &[u8])> {
     let (publisher, rest) = leading_number(text)?;
-    let (sequence, _) = leading_number(rest.strip_prefix(b"|")?)?;
-    Some((publisher, sequence))
+    let (sequence, rest) = leading_number(rest.strip_prefix(b"|")?)?;
+    Some((publisher, sequence, rest))
 }
 
 /// A number of at least one digit that fits into 64 bits, and what follows it.
 #[inline]
 fn leading_number(text: &[u8]) -> Option<(u64, &[u8])> {
-    let (mut value, mut rest, mut digits) = (0_u64, text, 0);
+    let (mut value, mut rest) = (0_u64, text);
+    while let Some(digits) = rest.first_chunk().and_then(eight_digits) {
+        value = value.checked_mul(100_000_000)?.checked_add(digits)?;
+        rest = rest.get(8..)?;
+    }
     while let [digit @ b'0'..=b'9', tail @ ..] = rest {
         value = value.checked_mul(10)?.checked_add(u64::from(digit - b'0'))?;
-        (rest, digits) = (tail, digits + 1);
+        rest = tail;
     }
-    (digits > 0).then_some((value, rest))
+    (rest.len() < text.len()).then_some((value, rest))
+}
+
+/// The number that eight digits make: the bytes of one word, added up in pairs, then pairs of pairs, then both halves. A
+/// digit is 0x30 to 0x39, and stays below 0x40 when 6 is added.
+#[inline]
+pub(crate) fn eight_digits(text: &[u8; 8]) -> Option<u64> {
+    const HIGH_HALVES: u64 = 0xF0F0_F0F0_F0F0_F0F0;
+    const ZEROS: u64 = 0x3030_3030_3030_3030;
+    let text = u64::from_le_bytes(*text);
+    let raised = text.wrapping_add(0x0606_0606_0606_0606);
+    if text & HIGH_HALVES != ZEROS || raised & HIGH_HALVES != ZEROS {
+        return None;
+    }
+    let ones = text - ZEROS;
+    let pairs = (ones.wrapping_mul(10 << 8 | 1) >> 8) & 0x00FF_00FF_00FF_00FF;
+    let quads = (pairs.wrapping_mul(100 << 16 | 1) >> 16) & 0x0000_FFFF_0000_FFFF;
+    Some(quads.wrapping_mul(10_000 << 32 | 1) >> 32)
 }
 
 pub(super) fn position_kind(publisher: u64, sequence: u64) -> BookmarkKind {
@@ -85,7 +112,7 @@ fn single(text: &str) -> Result<Bookmark, &'static str> {
 }
 
 fn position(text: &str) -> Result<Bookmark, &'static str> {
-    let (publisher, sequence) = leading_numbers(text.as_bytes())
+    let (publisher, sequence, _) = leading_numbers(text.as_bytes())
         .ok_or("a place is `publisher|sequence|`, two numbers of at most 64 bits")?;
     Ok(Bookmark { text: text.to_owned().into(), kind: position_kind(publisher, sequence) })
 }
@@ -286,6 +313,19 @@ mod tests {
             assert_eq!(bookmark_parts(text.as_bytes()), expected, "{text}");
         }
         assert_eq!(bookmark_parts(b"99|7\xFF"), Some((99, 7)));
+    }
+
+    #[test]
+    fn a_number_of_any_length_is_read_as_the_standard_library_reads_it() {
+        let mut random = Random::new(0x5EED_0008);
+        for _ in 0..20_000 {
+            let mut text = (random.next() >> random.below(64)).to_string();
+            text.insert_str(0, &"0".repeat(random.below(12)));
+            text.push_str(&random.text("0123456789/:|\u{1a}\u{b0}", 6));
+            let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+            let expected = text[..digits].parse().ok().map(|value: u64| (value, text[digits..].as_bytes()));
+            assert_eq!(leading_number(text.as_bytes()), expected, "{text}");
+        }
     }
 
     #[test]

@@ -213,7 +213,9 @@ mod tests {
     fn page() -> Vec<u8> {
         let mut page = vec![0; PAGE];
         let (bytes, places) = identity().encode();
-        places.map(|at| page[at..at + bytes.len()].copy_from_slice(&bytes));
+        for at in places {
+            page[at..at + bytes.len()].copy_from_slice(&bytes);
+        }
         for generation in [41, 42] {
             let (bytes, at) = progress(generation).encode(SALT);
             page[at..at + bytes.len()].copy_from_slice(&bytes);
@@ -251,7 +253,9 @@ mod tests {
         assert_eq!(Identity::read(&[0; PAGE]), Err(NotAStore::Foreign));
         let change = |at: usize, byte: u8| {
             let mut changed = page.clone();
-            IDENTITY_PLACES.map(|place| changed[place + at] = byte);
+            for place in IDENTITY_PLACES {
+                changed[place + at] = byte;
+            }
             Identity::read(&changed)
         };
         assert_eq!(change(0, b'a'), Err(NotAStore::Foreign));
@@ -272,7 +276,9 @@ mod tests {
     #[test]
     fn without_a_readable_progress_there_is_none() {
         let mut page = page();
-        PROGRESS_PLACES.map(|at| page[at] ^= 1);
+        for at in PROGRESS_PLACES {
+            page[at] ^= 1;
+        }
         assert_eq!(Progress::read(&page, SALT), None);
     }
 }

@@ -5,6 +5,7 @@
 //! it has already.
 
 mod bookmark;
+mod bookmarks;
 mod entry;
 #[cfg(feature = "file-store")]
 mod header;
@@ -14,18 +15,20 @@ mod layout;
 mod mapped;
 mod number;
 mod publish;
+mod recovery_point;
 #[cfg(feature = "file-store")]
 mod scan;
 mod sequence;
 
 use std::time::Duration;
 
-pub use bookmark::{BookmarkStore, BookmarkStoreResizeHandler, Receipt};
+pub use bookmark::{BookmarkStore, BookmarkStoreResizeHandler, DiscardOldest, MemoryBookmarkStore, Receipt};
 pub use entry::{Selector, StoreEntry};
 pub(crate) use number::Number;
 pub use publish::MemoryPublishStore;
 #[cfg(feature = "file-store")]
 pub use publish::{FilePublishStore, FilePublishStoreOptions, HybridPublishStore, StoreDamage};
+pub use recovery_point::{RecoveryPoint, RecoveryPointAdapter, RecoveryPointFactory};
 
 use crate::error::{Error, Result};
 

@@ -14,8 +14,8 @@ use crate::wire::{AckType, Field};
 /// One frame that a [`Server`](super::Server) received or sent.
 ///
 /// ```
-/// use amps_client::Client;
-/// use amps_client::testing::{Direction, Server};
+/// use amps_client::testing::Server;
+/// use amps_client::{Client, Direction};
 ///
 /// # fn main() -> amps_client::Result<()> {
 /// let server = Server::builder().start()?;
@@ -23,7 +23,7 @@ use crate::wire::{AckType, Field};
 /// client.connect(&server.uri("json"))?;
 /// client.logon()?;
 /// let commands: Vec<_> = server.frames().iter().map(|s| (s.direction, s.frame.command().to_owned())).collect();
-/// assert_eq!(commands, [(Direction::In, "logon".to_owned()), (Direction::Out, "ack".to_owned())]);
+/// assert_eq!(commands, [(Direction::Incoming, "logon".to_owned()), (Direction::Outgoing, "ack".to_owned())]);
 /// # Ok(())
 /// # }
 /// ```

@@ -1,6 +1,15 @@
 //! Remembers what was received and what the application is done with, so that a subscription goes on where it stopped.
 
+mod keeper;
+mod memory;
+mod resize;
+mod updates;
+
 use std::fmt;
+use std::sync::Arc;
+
+pub use memory::MemoryBookmarkStore;
+pub use resize::DiscardOldest;
 
 use crate::bookmark::Bookmark;
 use crate::error::Result;
@@ -29,8 +38,9 @@ pub enum Receipt {
 /// * Sequences are compared within one publisher only.
 /// * No lock is held while a resize handler or a recovery point adapter is called.
 pub trait BookmarkStore: Send + Sync {
-    /// Logs a message as outstanding and returns its number, from 1 upward and unique for its subscription in this process;
-    /// 0 for a bookmark that is not logged (NOW, EPOCH, or not readable).
+    /// Logs a message as outstanding and returns its number, from 1 upward and unique for its subscription in this process. A
+    /// message that comes again while it is outstanding keeps its number. 0 for one that is not logged: the application was
+    /// done with it before, or its bookmark is no place of a message.
     ///
     /// # Errors
     ///
@@ -38,7 +48,8 @@ pub trait BookmarkStore: Send + Sync {
     fn log(&self, message: &Message) -> Result<u64>;
 
     /// True if the application was done with this message before: then it is a duplicate. One that came and was not discarded
-    /// is none.
+    /// is none. What cannot be told apart from what came before, a bookmark that is EPOCH, NOW or not readable, counts as a
+    /// duplicate.
     ///
     /// # Errors
     ///
@@ -70,8 +81,12 @@ pub trait BookmarkStore: Send + Sync {
     /// As for [`discard`](BookmarkStore::discard).
     fn discard_seq(&self, sub_id: &str, seq: u64) -> Result<()>;
 
-    /// A subscription is placed with this bookmark as its starting point: a bookmark, a list, a time or a range. It counts as
-    /// logged, discarded and persisted; NOW and EPOCH are not recorded.
+    /// The application places a subscription at a starting point of its own: a bookmark, a list, a time or a range. Bookmarks
+    /// count as logged, discarded and persisted; a time is where to go on until something newer is known. Of a range with
+    /// an excluded start that start counts as discarded, and the end is kept. NOW and EPOCH are not recorded.
+    ///
+    /// Not for a subscription that goes on with [`most_recent`](BookmarkStore::most_recent): that may name what was delivered
+    /// and is not discarded.
     ///
     /// # Errors
     ///
@@ -94,8 +109,11 @@ pub trait BookmarkStore: Send + Sync {
     /// As for [`log`](BookmarkStore::log).
     fn persisted(&self, sub_id: &str, bookmark: &str) -> Result<()>;
 
-    /// The number of the oldest message that is held.
+    /// The number of the oldest outstanding message.
     fn oldest_seq(&self, sub_id: &str) -> Option<u64>;
+
+    /// How many messages of a subscription are outstanding.
+    fn outstanding(&self, sub_id: &str) -> usize;
 
     /// Forgets everything, on disk too.
     ///
@@ -127,10 +145,19 @@ pub trait BookmarkStore: Send + Sync {
 
 /// Is asked before a bookmark store grows.
 ///
-/// Runs on the receive thread, without a lock of the store. It may ask the store for its counters, and discard.
+/// Runs on the receive thread, without a lock of the store. It may ask the store for its counters, discard and prune. If there
+/// is room afterwards the store does not grow. [`DiscardOldest`] is a ready-made one.
+///
+/// ```
+/// use amps_client::{BookmarkStore, MemoryBookmarkStore};
+///
+/// let store = MemoryBookmarkStore::new();
+/// let limit = |_: &dyn BookmarkStore, _sub_id: &str, bytes: u64| bytes <= 64 << 20;
+/// store.set_resize_handler(Some(Box::new(limit)));
+/// ```
 pub trait BookmarkStoreResizeHandler: Send + Sync {
-    /// The store wants to grow to this size because of this subscription. False refuses: the message is then not delivered,
-    /// and a [`Store`](crate::ErrorKind::Store) error is reported.
+    /// The store wants to grow because of this subscription: the memory for its messages to this size, or the file of the
+    /// store. False refuses: the message is then not delivered, and a [`Store`](crate::ErrorKind::Store) error is reported.
     fn on_resize(&self, store: &dyn BookmarkStore, sub_id: &str, bytes: u64) -> bool;
 }
 
@@ -145,3 +172,76 @@ impl fmt::Debug for dyn BookmarkStore {
         f.write_str("BookmarkStore")
     }
 }
+
+/// Implements the trait for a type that holds a bookmark store.
+macro_rules! delegate_bookmark_store {
+    ([$($bounds:tt)*] $type:ty, $self:ident => $store:expr) => {
+        impl<$($bounds)*> $crate::store::BookmarkStore for $type {
+            fn log(&$self, message: &$crate::message::Message) -> $crate::error::Result<u64> {
+                $store.log(message)
+            }
+
+            fn is_discarded(&$self, message: &$crate::message::Message) -> $crate::error::Result<bool> {
+                $store.is_discarded(message)
+            }
+
+            #[inline]
+            fn receive(&$self, message: &$crate::message::Message) -> $crate::error::Result<$crate::store::Receipt> {
+                $store.receive(message)
+            }
+
+            #[inline]
+            fn discard(&$self, message: &$crate::message::Message) -> $crate::error::Result<()> {
+                $store.discard(message)
+            }
+
+            #[inline]
+            fn discard_seq(&$self, sub_id: &str, seq: u64) -> $crate::error::Result<()> {
+                $store.discard_seq(sub_id, seq)
+            }
+
+            fn placed(&$self, sub_id: &str, bookmark: &$crate::bookmark::Bookmark) -> $crate::error::Result<()> {
+                $store.placed(sub_id, bookmark)
+            }
+
+            fn most_recent(&$self, sub_id: &str) -> $crate::error::Result<$crate::bookmark::Bookmark> {
+                $store.most_recent(sub_id)
+            }
+
+            fn persisted(&$self, sub_id: &str, bookmark: &str) -> $crate::error::Result<()> {
+                $store.persisted(sub_id, bookmark)
+            }
+
+            fn oldest_seq(&$self, sub_id: &str) -> Option<u64> {
+                $store.oldest_seq(sub_id)
+            }
+
+            fn outstanding(&$self, sub_id: &str) -> usize {
+                $store.outstanding(sub_id)
+            }
+
+            fn purge(&$self) -> $crate::error::Result<()> {
+                $store.purge()
+            }
+
+            fn purge_sub_id(&$self, sub_id: &str) -> $crate::error::Result<()> {
+                $store.purge_sub_id(sub_id)
+            }
+
+            fn prune(&$self) -> $crate::error::Result<()> {
+                $store.prune()
+            }
+
+            fn set_server_version(&$self, version: &$crate::version::VersionInfo) {
+                $store.set_server_version(version)
+            }
+
+            fn set_resize_handler(&$self, handler: Option<Box<dyn $crate::store::BookmarkStoreResizeHandler>>) {
+                $store.set_resize_handler(handler)
+            }
+        }
+    };
+}
+use delegate_bookmark_store;
+
+delegate_bookmark_store!([S: BookmarkStore + ?Sized] Arc<S>, self => (**self));

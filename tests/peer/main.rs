@@ -1,0 +1,8 @@
+//! The scripted peer.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod script;
+#[cfg(unix)]
+mod unix;

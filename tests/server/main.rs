@@ -1,0 +1,29 @@
+//! The embedded server, frame by frame.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod acks;
+mod conflation;
+mod delta;
+mod entitlement;
+mod faults_answers;
+mod faults_connections;
+mod faults_frames;
+mod faults_moments;
+mod faults_silence;
+mod heartbeat;
+mod hostile;
+mod inspection;
+mod lifecycle;
+mod logon;
+mod oof;
+mod publish;
+mod quick;
+mod reasons;
+mod slow_consumer;
+mod sow;
+mod sow_and_subscribe;
+mod subscriptions;
+mod topics;
+mod wire;
