@@ -50,6 +50,7 @@ fn main() -> Result<(), Box<dyn StdError>> {
     primary.restart()?;
     backup.disconnect(NAME);
     recovered.recv_timeout(LIMIT)?;
+    client.publish_flush()?; // waits until the recovery is over
 
     println!("everything is down:");
     backup.stop();

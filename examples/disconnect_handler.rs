@@ -55,6 +55,7 @@ fn main() -> std::result::Result<(), Box<dyn StdError>> {
     println!("the connection breaks:");
     server.disconnect(NAME);
     logged_on.recv_timeout(limit)?;
+    client.publish_flush()?; // waits until the handler has returned
     println!("connected; subscriptions: {}, the handler does not place any", server.subscriptions().len());
 
     println!("the server goes away:");

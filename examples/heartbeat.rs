@@ -13,8 +13,8 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use amps_client::testing::{Direction, ScriptedPeer, Server};
-use amps_client::{Client, ConnectionState, Error, GlobalKind, Message, Result};
+use amps_client::testing::{ScriptedPeer, Server};
+use amps_client::{Client, ConnectionState, Direction, Error, GlobalKind, Message, Result};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -52,7 +52,7 @@ fn main() -> std::result::Result<(), Box<dyn StdError>> {
     client.set_global_handler(GlobalKind::Heartbeat, move |_: &Message| sender.send(()));
     beats.recv_timeout(10 * SECOND)?;
     standby.wait_for_frame(
-        |seen| seen.direction == Direction::In && seen.frame.header("o") == Some("beat"),
+        |seen| seen.direction == Direction::Incoming && seen.frame.header("o") == Some("beat"),
         10 * SECOND,
     )?;
     println!("both sides beat, and the client is connected: {}", client.is_connected());
