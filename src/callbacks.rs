@@ -249,11 +249,17 @@ macro_rules! origins {
         /// use amps_client::Origin;
         ///
         /// assert_eq!(Origin::LastChanceHandler.to_string(), "last-chance handler");
+        /// assert!(Origin::ALL.contains(&Origin::LastChanceHandler));
         /// ```
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         #[non_exhaustive]
         pub enum Origin {
             $($(#[$doc])+ $name,)+
+        }
+
+        impl Origin {
+            /// Every origin, in the order of the documentation.
+            pub const ALL: &'static [Origin] = &[$(Origin::$name,)+];
         }
 
         impl fmt::Display for Origin {

@@ -11,6 +11,13 @@ guides! {
     getting_started: "getting-started.md",
     commands: "commands.md",
     threads_and_callbacks: "threads-and-callbacks.md",
+    error_handling: "error-handling.md",
+    high_availability: "high-availability.md",
     testing_your_program: "testing-your-program.md",
     design_decisions: "design-decisions.md",
+}
+
+#[cfg(feature = "file-store")]
+guides! {
+    reliable_publishing: "reliable-publishing.md",
 }

@@ -33,7 +33,11 @@
 //! | look into a message | [`Message`], and its [`CommandType`] |
 //! | tell what went wrong | [`Error`]: its [`ErrorKind`], or the [`ErrorClass`] that the kind belongs to |
 //! | hear of failures that have no caller | [`ExceptionListener`] |
-//! | repair a lost connection | [`DisconnectHandler`]; [`ConnectionStateListener`] only tells |
+//! | have another server found after a loss, and everything recovered | [`HAClient`], with a [`ServerChooser`] and a [`ReconnectDelayStrategy`] if its own will not do |
+//! | repair a lost connection in a way of your own | [`DisconnectHandler`]; [`ConnectionStateListener`] only tells |
+//! | lose no publish | a [`PublishStore`]: [`MemoryPublishStore`], `FilePublishStore` or `HybridPublishStore` |
+//! | hear of publishes that were refused | [`FailedWriteHandler`] |
+//! | have subscriptions placed again after a logon | [`SubscriptionManager`]; an `HAClient` has one |
 //! | log on with a time limit, options or tickets | [`Logon`], with [`LogonOptions`] and an [`Authenticator`] |
 //! | check a connection string early | [`Uri`] |
 //! | start from a place in the transaction log | [`Bookmark`] |
@@ -52,7 +56,7 @@
 //!                     ├──► message handlers, one call at a time
 //!                     ├──► streams, which your threads read
 //!                     ├──► heartbeats
-//!                     └──► after a loss: the disconnect handler
+//!                     └──► after a loss: the disconnect handler, or the recovery of an `HAClient`
 //! ```
 //!
 //! Each connection has one receive thread, `amps-rx-` and the client's name. It alone reads, and it alone calls message
@@ -72,7 +76,7 @@
 //! | Feature | Default | Gives |
 //! |---|---|---|
 //! | `testing` | no | the embedded server and the scripted peer, the module `testing` |
-//! | `file-store` | yes | reserved for stores that survive the process |
+//! | `file-store` | yes | publish stores in a file: `FilePublishStore`, `HybridPublishStore` |
 //! | `tls` | no | reserved for the `tcps` transport |
 //! | `compression` | no | reserved for the option `compression=zlib` of connection strings |
 //! | `json` | no | reserved for JSON payload helpers |
@@ -86,6 +90,9 @@
 //! * `getting-started.md`: from nothing to a program that publishes and subscribes; connection strings.
 //! * `commands.md`: which operation to use, what it waits for, what comes back.
 //! * `threads-and-callbacks.md`: which thread runs what, and what may be called there; losses; the end of a client.
+//! * `error-handling.md`: every kind of failure, who hears of it, and what to do; lost connections, heartbeats, states.
+//! * `high-availability.md`: failing over with `HAClient`: which server, how long, what is recovered, what others see.
+//! * `reliable-publishing.md`: publish stores: when a message is safe, what a file promises, how large it gets.
 //! * `testing-your-program.md`: the embedded server, its clock and its failures, and the scripted peer.
 //! * `design-decisions.md`: what was chosen, what was refused, and why.
 //!

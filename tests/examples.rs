@@ -2,21 +2,44 @@
 //!
 //! `cargo test` builds the examples; `cargo test --test examples` runs those that were built last.
 
+#[path = "support/program.rs"]
+mod program;
+
 use std::collections::HashSet;
-use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
-use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::path::Path;
+use std::process::Stdio;
 
 use amps_client::Client;
 use amps_client::testing::Server;
+use program::{Program, run};
 use serde_json::Value;
 
 /// The programs that take an address and end by themselves.
-const PROGRAMS: [&str; 7] =
-    ["quickstart", "publish", "subscribe", "stream", "sow_query", "sow_and_subscribe", "errors"];
+const PROGRAMS: [&str; 8] = [
+    "quickstart",
+    "publish",
+    "subscribe",
+    "stream",
+    "sow_query",
+    "sow_and_subscribe",
+    "errors",
+    "exception_listener",
+];
+
+/// The programs that bring the servers with them that fail.
+const TROUBLE: [&str; 11] = [
+    "connection_states",
+    "custom_authenticator",
+    "custom_server_chooser",
+    "disconnect_handler",
+    "fail_fast_publisher",
+    "failed_writes",
+    "failover_handler",
+    "ha_failover",
+    "heartbeat",
+    "last_chance",
+    "reliable_publisher",
+];
 
 const DAY: &str = include_str!("../examples/data/orders.jsonl");
 
@@ -144,6 +167,234 @@ fn errors_catches_one_kind_after_the_other() {
     assert_eq!(kinds, expected);
 }
 
+/// X-11.
+#[test]
+fn the_exception_listener_is_told_of_every_failure_and_the_next_poke_comes() {
+    let lines = run("exception_listener", &[]);
+    let second = lines.iter().position(|line| line == "with a listener that looks at the place:").unwrap();
+    let first: Vec<&str> = lines[1..second].iter().map(String::as_str).collect();
+    let [poke, error, panic, again] = first[..] else { panic!("{first:?}") };
+    assert_eq!((poke, again), (r#"  poked 3 times by "ng""#, r#"  poked 2 times by "ng""#));
+    assert!(
+        error.starts_with("  listener: message handler `") && error.ends_with(r#": poked "often" times?"#)
+    );
+    assert!(panic.ends_with(": poked -1 times: that cannot be"), "{panic}");
+
+    let rest = &lines[second..];
+    assert!(rest.contains(&r#"    the handler's own error: poked "often" times?"#.to_owned()), "{rest:?}");
+    assert!(rest.iter().any(|line| line.ends_with(": exception_listener::on_poke")), "{rest:?}");
+    assert_eq!(lines.last().unwrap(), "the client is still connected: true");
+}
+
+#[test]
+fn the_disconnect_handler_waits_and_reconnects_and_a_later_command_has_it_try_again() {
+    let lines = run("disconnect_handler", &[]);
+    let receiving =
+        "  handler on thread amps-rx-disconnect-handler-example: the server closed the connection";
+    let publishing = "  handler on thread main: the server closed the connection";
+    let failed = "  listener: disconnect handler: the disconnect handler failed: cannot connect to ";
+    let given_up = "  listener: connection: reconnect failed: the server closed the connection";
+    let expected = [
+        "connected; subscriptions: 1",
+        "the connection breaks:",
+        receiving,
+        "connected; subscriptions: 0, the handler does not place any",
+        "the server goes away:",
+        receiving,
+        failed,
+        given_up,
+        "a publish has the handler try again:",
+        publishing,
+        failed,
+        given_up,
+        "Disconnected: publish was not sent: the client is not connected",
+        "the server is back, and another publish has the handler try again:",
+        publishing,
+        "connected; orders on the server: 1",
+    ];
+    assert_lines(&lines, &expected);
+}
+
+#[test]
+fn the_disconnect_handler_takes_its_time_from_the_command_line() {
+    let began = std::time::Instant::now();
+    let lines = run("disconnect_handler", &["--wait", "1"]);
+    assert!(began.elapsed().as_secs() >= 4, "four repairs");
+    assert_eq!(lines.len(), 16, "{lines:?}");
+    let outcome = Program::start("disconnect_handler", &["--wait", "long"], Stdio::null()).finish();
+    assert_eq!(outcome.status.code(), Some(1));
+}
+
+#[test]
+fn the_failover_handler_goes_through_its_list() {
+    let lines = run("failover_handler", &[]);
+    let expected = [
+        "server 1 failed: cannot connect to ",
+        "  next is server 2",
+        r#"order: {"id":1,"from":"the second server"}"#,
+        "lost: ",
+        "server 2 failed: cannot connect to ",
+        "  next is server 3",
+        r#"order: {"id":2,"from":"the third server"}"#,
+    ];
+    assert_lines(&lines, &expected);
+}
+
+#[test]
+fn heartbeats_find_a_silent_server_and_keep_a_quiet_one() {
+    let lines = run("heartbeat", &[]);
+    let expected = [
+        "logged on; from now on the server says nothing",
+        "lost: nothing came from the server within the heartbeat timeout",
+        "on the standby after ",
+        "both sides beat, and the client is connected: true",
+        "handlers that took more than half an interval: 1",
+    ];
+    assert_lines(&lines, &expected);
+}
+
+#[test]
+fn failed_writes_are_told_with_the_message_and_leave_the_store() {
+    let lines = run("failed_writes", &[]);
+    let expected = [
+        "four publishes, all of which succeed as far as the caller can tell:",
+        r#"  "no JSON, so it has no key" on `sow/orders` was refused: bad sow key"#,
+        r#"  "{\"who\":\"okafor\"}" on `audit` was refused: not entitled"#,
+        "2 orders arrived; still in the store: 0",
+        "two publishes, and the server dies before it acknowledges them:",
+        "lost: the server closed the connection",
+        r#"  "{\"id\":1}" is there already: to be expected after a failover"#,
+        "still in the store: 0",
+    ];
+    assert_lines(&lines, &expected);
+}
+
+#[test]
+fn the_last_chance_handler_gets_what_nobody_wants() {
+    let lines = run("last_chance", &[]);
+    let expected = [
+        "a tick for the subscription: wanted",
+        "nobody asked what became of order-7: bad sow key",
+        "data for the subscription the-day-before, which is gone: out of date",
+        "a heartbeat, though heartbeats are off",
+    ];
+    assert_lines(&lines, &expected);
+}
+
+/// Table 5.2, row by row.
+#[test]
+fn connection_states_shows_the_sequence_of_every_configuration() {
+    let lines = run("connection_states", &[]);
+    let expected = [
+        "subscription manager, publish store: Connected, LoggedOn, PublishReplayed, Resubscribed",
+        "subscription manager, publish store, heartbeat: \
+         Connected, LoggedOn, HeartbeatInitiated, PublishReplayed, Resubscribed",
+        "subscription manager: Connected, LoggedOn, Resubscribed",
+        "subscription manager, heartbeat: Connected, LoggedOn, HeartbeatInitiated, Resubscribed",
+        "publish store: Connected, LoggedOn, PublishReplayed",
+        "publish store, heartbeat: Connected, LoggedOn, HeartbeatInitiated, PublishReplayed",
+        "nothing: Connected, LoggedOn",
+        "heartbeat: Connected, LoggedOn, HeartbeatInitiated",
+        "lost and found: Disconnected, Connected, LoggedOn, PublishReplayed, Resubscribed",
+        "closed: Disconnected, Shutdown",
+    ];
+    assert_eq!(lines, expected);
+}
+
+#[test]
+fn a_stream_goes_on_over_a_failover_and_no_order_is_lost() {
+    let lines = run("ha_failover", &[]);
+    let death = lines.iter().position(|line| line == "the primary dies").unwrap();
+    let of = |id: u32| format!(r#"    {{"id":{id}}}"#);
+    assert_eq!(lines[death - 1], of(1));
+    let after = &lines[death..];
+    assert_eq!(after[1], "  the orders that there are:");
+    assert!(after.contains(&of(1)) && after.contains(&of(2)), "{lines:?}");
+    let end = [
+        "failovers of the stream: 1",
+        "orders on the backup: 2, still in the store: 0",
+        "states: Disconnected, Connected, LoggedOn, HeartbeatInitiated, PublishReplayed, Resubscribed",
+    ];
+    assert_lines(&after[after.len() - 3..], &end);
+}
+
+#[test]
+fn a_chooser_of_its_own_wants_the_primary_and_says_why_it_gives_up() {
+    let lines = run("custom_server_chooser", &[]);
+    let every_server_twice = ["  primary: ConnectionRefused", "  backup: ConnectionRefused"].repeat(2);
+    let mut expected = vec![
+        "the primary is down:",
+        "  primary: ConnectionRefused",
+        "  backup: connected",
+        "the primary is back, and the connection to the backup breaks:",
+        "  lost",
+        "  primary: connected",
+        "everything is down:",
+        "  lost",
+    ];
+    expected.extend(every_server_twice);
+    expected.extend([
+        "told: no AMPS instances available: primary: ConnectionRefused, ",
+        "told: reconnect failed",
+    ]);
+    assert_lines(&lines, &expected);
+}
+
+#[test]
+fn an_authenticator_of_its_own_answers_a_challenge_and_can_refuse_to() {
+    let lines = run("custom_authenticator", &[]);
+    let logon = ["  okafor takes a ticket", "  the server says: prove it", "  the server knows okafor"];
+    let mut expected = vec!["a client:"];
+    expected.extend(logon);
+    expected.extend(["logged on as okafor", "a client that finds its server by itself"]);
+    expected.extend(logon);
+    expected.extend([
+        "no tickets left:",
+        "Authentication: the authenticator failed: no ticket left for okafor",
+        "connected: false",
+    ]);
+    assert_lines(&lines, &expected);
+}
+
+#[test]
+fn the_fail_fast_publisher_drops_what_would_be_late() {
+    let lines = run("fail_fast_publisher", &[]);
+    let expected = [
+        "101",
+        "102",
+        "103 dropped, TimedOut: ",
+        "104 dropped, Disconnected: ",
+        "105 dropped, Disconnected: ",
+        "106 dropped, Disconnected: ",
+    ];
+    assert_lines(&lines[..6], &expected);
+    assert!(lines.last().unwrap().parse::<u32>().is_ok_and(|price| price >= 107), "{lines:?}");
+}
+
+#[cfg(feature = "file-store")]
+#[test]
+fn the_reliable_publisher_is_killed_and_loses_nothing() {
+    let lines = run("reliable_publisher", &[]);
+    let expected = [
+        "the first publisher:",
+        "  orders in the file: 0",
+        r#"  order {"id":1} has number "#,
+        r#"  order {"id":2} has number "#,
+        "  acknowledged",
+        "the server goes away, with 2 orders:",
+        r#"  order {"id":3} has number "#,
+        r#"  order {"id":4} has number "#,
+        r#"  order {"id":5} has number "#,
+        "the publisher is killed, and the server comes back, with 2 orders",
+        "the second publisher:",
+        "  orders in the file: 3",
+        r#"  order {"id":6} has number "#,
+        "  acknowledged",
+        "orders on the server: 6; the numbers go on: true",
+    ];
+    assert_lines(&lines, &expected);
+}
+
 #[test]
 fn the_load_generator_ends_with_one_json_object() {
     let server = Server::quick().unwrap();
@@ -180,7 +431,8 @@ fn every_program_is_run_by_a_test() {
         .filter(|path| path.extension().is_some_and(|extension| extension == "rs"))
         .map(|path| path.file_stem().unwrap().to_string_lossy().into_owned())
         .collect();
-    let tested = PROGRAMS.into_iter().chain(["embedded_server", "loadgen"]).map(str::to_owned).collect();
+    let tested = PROGRAMS.into_iter().chain(TROUBLE).chain(["embedded_server", "loadgen"]);
+    let tested = tested.map(str::to_owned).collect();
     assert_eq!(programs, tested);
 }
 
@@ -258,6 +510,13 @@ fn is_open(order: &Value) -> bool {
     ["new", "partial"].contains(&order["status"].as_str().unwrap())
 }
 
+/// Each line is what is expected, or begins with it.
+#[track_caller]
+fn assert_lines(lines: &[String], expected: &[&str]) {
+    let fits = |(line, start): (&String, &&str)| line.starts_with(*start);
+    assert!(lines.len() == expected.len() && lines.iter().zip(expected).all(fits), "{lines:#?}");
+}
+
 /// Publishes a record and queries it back.
 fn round_trip(uri: &str) {
     let client = Client::builder("visitor").build().unwrap();
@@ -268,86 +527,4 @@ fn round_trip(uri: &str) {
     let records = client.sow("sow/visits", "/id = 1").unwrap();
     let data: Vec<Vec<u8>> = records.map(|message| message.unwrap().data().to_vec()).collect();
     assert!(data.contains(&br#"{"id":1}"#.to_vec()), "{data:?}");
-}
-
-/// Runs a program to its end and returns what it printed.
-fn run(name: &str, args: &[&str]) -> Vec<String> {
-    let outcome = Program::start(name, args, Stdio::null()).finish();
-    assert!(outcome.status.success(), "{name}: {outcome:#?}");
-    outcome.lines
-}
-
-/// How long a program may take to print its next line.
-const LIMIT: Duration = Duration::from_secs(60);
-
-/// A running example; dropping it kills it.
-struct Program {
-    name: String,
-    child: Child,
-    lines: Receiver<String>,
-    errors: Option<JoinHandle<String>>,
-}
-
-/// What came of a program: the rest of what it printed, and how it ended.
-#[derive(Debug)]
-struct Outcome {
-    lines: Vec<String>,
-    errors: String,
-    status: ExitStatus,
-}
-
-impl Program {
-    fn start(name: &str, args: &[&str], input: Stdio) -> Program {
-        let path = path_of(name);
-        let mut command = Command::new(&path);
-        let child = command.args(args).stdin(input).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
-        let mut child = child.unwrap_or_else(|error| {
-            panic!("cannot run {}: {error}; `cargo build --examples` builds it", path.display())
-        });
-        let output = BufReader::new(child.stdout.take().unwrap());
-        let (sender, lines) = channel();
-        thread::spawn(move || output.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
-        let errors = child.stderr.take().unwrap();
-        let errors = thread::spawn(move || std::io::read_to_string(errors).unwrap());
-        Program { name: name.to_owned(), child, lines, errors: Some(errors) }
-    }
-
-    fn line(&mut self) -> String {
-        self.next_line().unwrap_or_else(|| panic!("{} ended", self.name))
-    }
-
-    /// `None` when the program has ended.
-    fn next_line(&mut self) -> Option<String> {
-        match self.lines.recv_timeout(LIMIT) {
-            Ok(line) => Some(line),
-            Err(RecvTimeoutError::Disconnected) => None,
-            Err(RecvTimeoutError::Timeout) => panic!("{} neither prints nor ends", self.name),
-        }
-    }
-
-    fn close_input(&mut self) {
-        drop(self.child.stdin.take());
-    }
-
-    /// Waits for its end.
-    fn finish(&mut self) -> Outcome {
-        let lines = std::iter::from_fn(|| self.next_line()).collect();
-        let errors = self.errors.take().unwrap().join().unwrap();
-        Outcome { lines, errors, status: self.child.wait().unwrap() }
-    }
-}
-
-impl Drop for Program {
-    fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// Cargo puts the examples beside the directory of the test programs.
-fn path_of(name: &str) -> PathBuf {
-    let this = std::env::current_exe().unwrap();
-    let profile = this.ancestors().nth(2).unwrap();
-    profile.join("examples").join(format!("{name}{}", std::env::consts::EXE_SUFFIX))
 }

@@ -32,6 +32,7 @@ pub(crate) fn connect_through(
     open: impl FnOnce(&Uri) -> Result<Arc<dyn Transport>>,
 ) -> Result<()> {
     let uri = Uri::parse(uri)?;
+    leave_for_another(core);
     let _claim = Claim::take(core, &uri)?;
     // A handler that has closed the client itself may still run, and no other may run beside it (T-8).
     core.wait_for_threads(None);
@@ -52,6 +53,22 @@ pub(crate) fn connect_through(
         return Ok(());
     }
     Err(Error::new(ErrorKind::Disconnected, "the connection was lost at once").with_uri(&uri.to_string()))
+}
+
+/// A repair that connects once more is not content with the connection it has made: the server took it and is of no use
+/// (Example 5.4).
+fn leave_for_another(core: &Core) {
+    let me = ThreadKey::current();
+    let leaves = {
+        let session = core.session.lock();
+        session.is_connected() && session.is_repaired_by(me) && !session.is_closed_to(me)
+    };
+    if leaves {
+        core.abandon(&Error::new(
+            ErrorKind::Disconnected,
+            "the disconnect handler went on to another server",
+        ));
+    }
 }
 
 /// While it lives, no other thread connects.

@@ -173,11 +173,11 @@ pub(crate) fn place_again(
     if let Some(queue) = &queue {
         queue.moves_on();
     }
-    place(core, command.ack_type(acks), sink, wanted)?;
+    let placed = place(core, command.ack_type(acks), sink, wanted);
     if let Some(queue) = queue {
-        queue.placed();
+        queue.moved(placed.is_ok());
     }
-    Ok(())
+    placed.map(drop)
 }
 
 /// Sends a frame as it is and waits for nothing.

@@ -150,6 +150,8 @@ impl Client {
     /// Blocks for the name lookup and for establishing the connection: `tcp_connecttimeout` of the connection string, or as
     /// long as the system tries; and for a handler that has closed the client itself and still runs. Not to be called on the receive thread or inside a state listener.
     ///
+    /// A disconnect handler that calls it once more leaves the connection that it has made for the new one.
+    ///
     /// # Errors
     ///
     /// * [`InvalidUri`], [`InvalidTransportOptions`], [`MessageType`], [`TransportType`]: the connection string; no socket was

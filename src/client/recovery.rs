@@ -23,7 +23,8 @@ use crate::stream::End;
 /// and the state [`Disconnected`](ConnectionState::Disconnected) was announced; no lock is held. It may take its time: the
 /// commands of other threads wait until it has returned, or fail, as
 /// [`set_retry_on_disconnect`](Client::set_retry_on_disconnect) says. It may connect, log on and subscribe on the client it
-/// is given; before it has connected, its other commands return [`Disconnected`](ErrorKind::Disconnected).
+/// is given; before it has connected, its other commands return [`Disconnected`](ErrorKind::Disconnected). To leave a server
+/// that took it and is of no use, it connects to the next one.
 ///
 /// If the client is connected when it returns, work goes on. If not, [`Shutdown`](ConnectionState::Shutdown) is announced
 /// and the exception listener gets a `Disconnected` error. An error or a panic goes to the exception listener.

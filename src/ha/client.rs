@@ -19,7 +19,7 @@ use crate::store::{BookmarkStore, PublishStore};
 /// From then on it recovers everything after a loss: the logon, heartbeats, stored publishes, subscriptions. Commands of the
 /// application wait meanwhile, or fail, as [`set_retry_on_disconnect`](Client::set_retry_on_disconnect) says; publishes into a
 /// store do not wait. Subscription streams go on over a failover, handlers are called again; a query in flight ends with
-/// [`Disconnected`](ErrorKind::Disconnected).
+/// [`Disconnected`](crate::ErrorKind::Disconnected).
 ///
 /// It derefs to [`Client`], with everything a client can do. What it does by itself cannot be done by hand:
 /// [`connect`](Client::connect), [`logon`](Client::logon) and replacing the disconnect handler fail. To be told of what
@@ -71,13 +71,13 @@ impl HAClient {
     ///
     /// If it fails the client is closed; it may be called again.
     ///
-    /// * [`Connection`](ErrorKind::Connection): there is no chooser, or it has no server left; its own text says why.
-    /// * [`Authentication`](ErrorKind::Authentication), [`NotEntitled`](ErrorKind::NotEntitled): the default chooser has given up
-    ///   because of it.
-    /// * [`ReconnectMaximumExceeded`](ErrorKind::ReconnectMaximumExceeded): the delay strategy has given up.
-    /// * [`Disconnected`](ErrorKind::Disconnected): closed meanwhile.
-    /// * [`HandlerPanicked`](ErrorKind::HandlerPanicked): chooser or strategy panicked when asked.
-    /// * [`Usage`](ErrorKind::Usage): called where nothing may wait.
+    /// * [`Connection`](crate::ErrorKind::Connection): there is no chooser, or it has no server left; its own text says why.
+    /// * [`Authentication`](crate::ErrorKind::Authentication), [`NotEntitled`](crate::ErrorKind::NotEntitled): the default
+    ///   chooser has given up because of it.
+    /// * [`ReconnectMaximumExceeded`](crate::ErrorKind::ReconnectMaximumExceeded): the delay strategy has given up.
+    /// * [`Disconnected`](crate::ErrorKind::Disconnected): closed meanwhile.
+    /// * [`HandlerPanicked`](crate::ErrorKind::HandlerPanicked): chooser or strategy panicked when asked.
+    /// * [`Usage`](crate::ErrorKind::Usage): called where nothing may wait.
     pub fn connect_and_logon(&self) -> Result<()> {
         self.connect_until(None)
     }
@@ -86,8 +86,8 @@ impl HAClient {
     ///
     /// # Errors
     ///
-    /// As for [`connect_and_logon`](HAClient::connect_and_logon); [`TimedOut`](ErrorKind::TimedOut) when the time is over, its
-    /// text listing the last failure of each server.
+    /// As for [`connect_and_logon`](HAClient::connect_and_logon); [`TimedOut`](crate::ErrorKind::TimedOut) when the time is
+    /// over, its text listing the last failure of each server.
     pub fn connect_and_logon_timeout(&self, limit: Duration) -> Result<()> {
         self.connect_until(Instant::now().checked_add(limit))
     }

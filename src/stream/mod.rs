@@ -294,7 +294,8 @@ impl MessageStream {
         self.lease.query_id.as_deref()
     }
 
-    /// How many failovers this stream went through: 0 on a plain client, where a stream ends with its connection.
+    /// How many failovers this stream went through: 0 on a plain client, where a stream ends with its connection. A
+    /// failover is counted before the first message that comes behind it; messages from before may still be queued then.
     pub fn reconnects(&self) -> u64 {
         self.lease.queue.reconnects()
     }

@@ -356,6 +356,21 @@ impl StreamQueue {
         state.reconnects += u64::from(state.is_placed);
     }
 
+    /// Whether that succeeded.
+    pub(crate) fn moved(&self, is_placed: bool) {
+        let mut state = self.state.lock();
+        if is_placed {
+            state.is_placed = true;
+        } else {
+            state.reconnects -= u64::from(state.is_placed);
+        }
+    }
+
+    /// That did not succeed.
+    pub(crate) fn not_reconnected(&self) {
+        self.state.lock().reconnects -= 1;
+    }
+
     pub(crate) fn reconnects(&self) -> u64 {
         self.state.lock().reconnects
     }

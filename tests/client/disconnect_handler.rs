@@ -436,3 +436,33 @@ fn a_handler_that_goes_through_a_list_ends_on_the_server_that_is_up() {
     assert!(record.failures().is_empty(), "{:?}", record.story());
     assert_eq!((a.connections(), b.connections()), (1, 1));
 }
+
+/// Example 5.4: a server that takes the logon and refuses the subscription is left for the next one.
+#[test]
+fn a_handler_may_leave_a_server_that_it_has_connected_to() {
+    let (scene, second) = (Scene::logged_on("c"), ScriptedPeer::start().unwrap());
+    let uris = [scene.peer.uri("json"), second.uri("json")];
+    scene.on_loss(move |client: &Client, _: &Error| {
+        let enter = |uri: &String| {
+            client.connect(uri)?;
+            client.logon_with(&in_time())?;
+            client.execute_async(Command::subscribe("orders").sub_id("s").timeout(SOON), |_: &_| {}).map(drop)
+        };
+        uris.iter().map(enter).find(Result::is_ok).unwrap_or_else(|| Err(Error::from(ErrorKind::Amps)))
+    });
+    scene.connection.close();
+    let useless = scene.peer.accept(SOON).unwrap();
+    useless.logon(&LogonAck::success(), SOON).unwrap();
+    useless.expect("subscribe", SOON).unwrap();
+    useless.reply_failure("invalid topic").unwrap();
+    let good = second.accept(SOON).unwrap();
+    useless.wait_closed(SOON).unwrap();
+    good.logon(&LogonAck::success(), SOON).unwrap();
+    good.expect("subscribe", SOON).unwrap();
+    good.reply_ok().unwrap();
+    let expected =
+        [Connected, LoggedOn, Disconnected, Connected, LoggedOn, Disconnected, Connected, LoggedOn];
+    scene.record.wait_for_states(&expected);
+    settle(&scene.client, &good);
+    assert!(scene.record.failures().is_empty(), "{:?}", scene.record.story());
+}
