@@ -4,10 +4,13 @@
 mod support;
 
 mod acks;
+mod cluster;
 mod conflation;
 mod delta;
 mod entitlement;
+mod faults_acks;
 mod faults_answers;
+mod faults_client;
 mod faults_connections;
 mod faults_frames;
 mod faults_moments;
@@ -21,6 +24,7 @@ mod oof;
 mod publish;
 mod quick;
 mod reasons;
+mod sequences;
 mod slow_consumer;
 mod sow;
 mod sow_and_subscribe;

@@ -1,16 +1,14 @@
 //! What a program that uses the library sees of the faults that a server can be given.
 
-mod support;
-
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
+use crate::support::client::{Record, inbox};
 use amps_client::testing::{Damage, Expectation, Fault, Frame, Gate, Server, When};
 use amps_client::{
     AckType, Authenticator, Client, Command, CommandType, ConnectionState, ErrorKind, Logon, Message, Result,
 };
-use support::client::{Record, inbox};
 
 const SOON: Duration = Duration::from_secs(10);
 

@@ -1,12 +1,10 @@
 //! The numbers that publishers give their messages: what is accepted, what is a duplicate, and when they learn that it is
 //! safe.
 
-mod support;
-
 use std::time::Duration;
 
+use crate::support::RawClient;
 use amps_client::testing::{Access, Action, Clock, Entitled, Server, ServerBuilder, Topic};
-use support::RawClient;
 
 const SOON: Duration = Duration::from_secs(10);
 const SECOND: Duration = Duration::from_secs(1);

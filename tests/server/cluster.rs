@@ -1,15 +1,13 @@
 //! Several instances that share what they remember.
 
-mod support;
-
 use std::time::Duration;
 
+use crate::support::RawClient;
+use crate::support::client::inbox;
 use amps_client::testing::{
     Clock, Cluster, Expectation, Fault, Frame, Listener, Server, ServerBuilder, Topic, When,
 };
 use amps_client::{Client, Command, ErrorKind, HAClient, MemoryPublishStore, Message, PublishStore};
-use support::RawClient;
-use support::client::inbox;
 
 const SOON: Duration = Duration::from_secs(10);
 

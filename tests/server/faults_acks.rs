@@ -1,11 +1,9 @@
 //! Acknowledgements that lie, come twice, late, or not at all, and a server that forgets.
 
-mod support;
-
 use std::time::Duration;
 
+use crate::support::RawClient;
 use amps_client::testing::{Clock, Damage, Expectation, Fault, Frame, Server, Topic, When};
-use support::RawClient;
 
 const SOON: Duration = Duration::from_secs(10);
 
