@@ -170,7 +170,10 @@ impl Subscription {
         self.recent = None;
         self.persisted.clear();
         self.time = None;
-        self.publishers.iter_mut().for_each(|publisher| publisher.delivered = None);
+        for publisher in self.publishers.iter_mut() {
+            publisher.delivered = None;
+            publisher.dropped = None;
+        }
         if let Bound::Excluded(start) = start {
             Place::all_in(start).for_each(|place| self.finish(place));
         }

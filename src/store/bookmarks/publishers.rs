@@ -19,9 +19,9 @@ pub(super) struct Publisher {
     id: u64,
     /// The highest sequence that is known. What is not higher and not held has been discarded.
     pub(super) top: u64,
-    /// The highest place that was delivered in this process, or else the last before everything that is outstanding.
+    /// The highest place that was delivered in this process or is discarded with all before it.
     pub(super) delivered: Option<Spot>,
-    /// The highest place that was discarded and is not held any more.
+    /// The highest place of the present range that was discarded and is not held any more.
     pub(super) dropped: Option<Spot>,
     /// The numbers of the held messages, ascending as their sequences are.
     pub(super) held: VecDeque<u64>,
@@ -101,7 +101,7 @@ impl Publisher {
     /// A message of this publisher is discarded and not held any more.
     #[inline]
     pub(super) fn drop(&mut self, place: Place<'_>) {
-        self.top = self.top.max(place.sequence);
+        self.deliver(place);
         raise(&mut self.dropped, place);
     }
 }
