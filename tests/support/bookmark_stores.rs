@@ -2,7 +2,8 @@
 
 use amps_client::testing::Frame;
 use amps_client::{
-    Bookmark, BookmarkStore, LoggedBookmarkStore, MemoryBookmarkStore, Message, Receipt, RingBookmarkStore,
+    Bookmark, BookmarkStore, LoggedBookmarkStore, LoggedBookmarkStoreOptions, MemoryBookmarkStore, Message,
+    Receipt, RingBookmarkStore,
 };
 
 use super::TempDir;
@@ -25,7 +26,7 @@ impl Kind {
     pub(crate) fn open(self, dir: &TempDir) -> Box<dyn BookmarkStore> {
         match self {
             Kind::Memory => Box::new(MemoryBookmarkStore::new()),
-            Kind::Logged => Box::new(LoggedBookmarkStore::open(dir.join("test.log")).unwrap()),
+            Kind::Logged => Box::new(small_log().open(dir.join("test.log")).unwrap()),
             Kind::Ring => Box::new(RingBookmarkStore::open(dir.join("test.ring")).unwrap()),
         }
     }
@@ -33,6 +34,11 @@ impl Kind {
     pub(crate) fn is_durable(self) -> bool {
         self != Kind::Memory
     }
+}
+
+/// Options for a log that grows, and prunes itself, often.
+pub(crate) fn small_log() -> LoggedBookmarkStoreOptions {
+    LoggedBookmarkStore::options().growth(4096).prune_at(10_000)
 }
 
 /// A message of a subscription.

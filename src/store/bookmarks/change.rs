@@ -1,6 +1,7 @@
 //! The changes of a subscription, one by one as a file keeps them, and all in one.
 
 use super::place::set;
+use super::publishers::Publisher;
 use super::{Look, Place, Spot, Subscription};
 use crate::bookmark::Bookmark;
 
@@ -21,6 +22,8 @@ pub(crate) enum Change<'a> {
     Passed(Place<'a>),
     /// The highest sequence of a publisher, if it is neither passed nor held.
     Known(Place<'a>),
+    /// A place not to go on above, of whose publisher nothing else is known.
+    Listed(Place<'a>),
     /// The last of the contiguous run of discarded messages.
     Recent(Place<'a>),
     /// The range.
@@ -49,22 +52,19 @@ impl Subscription {
             Change::Placed(bookmark) => {
                 self.placed(bookmark);
             }
-            Change::Recovered(point) => {
-                self.start_at(point);
-            }
-            Change::Passed(place) => {
-                if let Some((_, publisher)) = self.publishers.of(place) {
-                    publisher.drop(place);
-                }
-            }
-            Change::Known(place) => {
-                if let Some((_, publisher)) = self.publishers.of(place) {
-                    publisher.top = publisher.top.max(place.sequence);
-                }
-            }
+            Change::Recovered(point) => self.recover(point),
+            Change::Passed(place) => self.of_publisher(place, Publisher::drop),
+            Change::Known(place) => self.of_publisher(place, Publisher::know),
+            Change::Listed(place) => self.of_publisher(place, Publisher::list),
             Change::Recent(place) => set(&mut self.recent, place),
             Change::Range(range) => self.range = Some(range.clone()),
             Change::Time(time) => self.time = Some(time.clone()),
+        }
+    }
+
+    fn of_publisher<'p>(&mut self, place: Place<'p>, change: impl FnOnce(&mut Publisher, Place<'p>)) {
+        if let Some((_, publisher)) = self.publishers.of(place) {
+            change(publisher, place);
         }
     }
 
@@ -94,10 +94,16 @@ impl Subscription {
             if let Some(dropped) = &publisher.dropped {
                 keep(Change::Passed(dropped.place()));
             }
+            if let Some(listed) = &publisher.listed {
+                keep(Change::Listed(listed.place()));
+            }
             let held = publisher.held.back().and_then(|number| self.entries.get(*number));
             let dropped = publisher.dropped.as_ref().map(|spot| spot.sequence);
-            if held.map(|entry| entry.sequence).max(dropped) < Some(publisher.top) {
-                keep(Change::Known(Place { publisher: publisher.id(), sequence: publisher.top, tail: b"" }));
+            match publisher.top {
+                Some(top) if held.map(|entry| entry.sequence).max(dropped) < Some(top) => {
+                    keep(Change::Known(Place { publisher: publisher.id(), sequence: top, tail: b"" }));
+                }
+                _ => (),
             }
         }
     }

@@ -31,8 +31,6 @@ const MAGIC: &[u8; 8] = b"AMPSbmkL";
 const VERSION: u32 = 1;
 /// A window begins at a multiple of this.
 const PAGE: u64 = 4096;
-/// The file grows by so many bytes.
-const STEP: u64 = 1 << 20;
 
 /// An open log.
 #[derive(Debug)]
@@ -48,18 +46,20 @@ pub(super) struct Log {
     end: u64,
     /// Bytes of the file.
     size: u64,
+    /// The file grows by so many bytes.
+    step: u64,
     record: Vec<u8>,
 }
 
 impl Log {
-    /// The log of a file whose records end at `end`; what is behind them is cut off.
-    pub(super) fn open(path: &Path, file: Arc<LockedFile>, salt: Salt, end: u64) -> Result<Log> {
+    /// The log of a file whose records end at `end`; what is behind them is cut off. The file grows by `step` bytes.
+    pub(super) fn open(path: &Path, file: Arc<LockedFile>, salt: Salt, end: u64, step: u64) -> Result<Log> {
         let failed = |error| failure("open", path, error);
         file.file().set_len(end).map_err(failed)?;
-        let (window, base, size) = room(path, &file, end, end, STEP)?;
+        let (window, base, size) = room(path, &file, end, end, step)?;
         // A new file goes where the old one is, not where a link to it is.
         let path = fs::canonicalize(path).map_err(failed)?;
-        Ok(Log { path, file, salt, window: Some(window), base, end, size, record: Vec::new() })
+        Ok(Log { path, file, salt, window: Some(window), base, end, size, step, record: Vec::new() })
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -92,7 +92,7 @@ impl Log {
     /// Makes room for at least so many more bytes. If that fails, the file is as before.
     #[cold]
     fn grow(&mut self, missing: u64) -> Result<()> {
-        let grown = room(&self.path, &self.file, self.end, self.size, missing.max(STEP));
+        let grown = room(&self.path, &self.file, self.end, self.size, missing.max(self.step));
         let (window, base, size) = grown.inspect_err(|_| {
             // What was added is not mapped. If it cannot be given back either, the next opening finds it.
             let _ = self.file.file().set_len(self.size);
@@ -113,7 +113,7 @@ impl Log {
         file.file().set_len(0).map_err(failed)?;
         file.file().write_all(&records.bytes).map_err(failed)?;
         let (file, end) = (Arc::new(file), records.bytes.len() as u64);
-        let (window, base, size) = room(&path, &file, end, end, STEP)?;
+        let (window, base, size) = room(&path, &file, end, end, self.step)?;
         file.file().sync_all().map_err(failed)?;
         fs::rename(&path, &self.path).map_err(failed)?;
         // From here on the new file is the store, whatever happens.
@@ -204,7 +204,7 @@ fn encode(
 /// the window, where it begins, and the new size.
 fn room(path: &Path, file: &Arc<LockedFile>, end: u64, size: u64, more: u64) -> Result<(Mapped, u64, u64)> {
     let failed = |error| failure("extend", path, error);
-    let new_size = (size + more).next_multiple_of(PAGE);
+    let new_size = size.saturating_add(more.max(1)).min(i64::MAX as u64 - PAGE).next_multiple_of(PAGE);
     fill(file.file(), size..new_size).map_err(failed)?;
     let base = end - end % PAGE;
     let window = Mapped::new(file, base, (new_size - base) as usize).map_err(failed)?;

@@ -28,7 +28,7 @@ use crate::error::Result;
 /// * **Size.** A message takes 32 bytes of the file, its discard as many, until the file is [pruned](BookmarkStore::prune): do
 ///   that while idle, or before the program ends. A file that nobody prunes prunes itself, on the receive thread, which takes
 ///   some milliseconds, when it is [large](LoggedBookmarkStoreOptions::prune_at) and twice what it was after it was last
-///   pruned. While it is open the file has up to 1 MiB of room at its end. Next to it a file of the same name with `.tmp` at
+///   pruned. While it is open the file has [some room](LoggedBookmarkStoreOptions::growth) at its end. Next to it a file of the same name with `.tmp` at
 ///   its end is used for pruning.
 /// * **Memory.** 24 bytes for an outstanding message.
 /// * **Subscription ids** must be the same in the next process. One that the library has generated is not.
@@ -134,6 +134,7 @@ impl fmt::Debug for LoggedBookmarkStore {
 #[must_use]
 #[derive(Debug)]
 pub struct LoggedBookmarkStoreOptions {
+    growth: u64,
     sub_id_limit: usize,
     prune_at: u64,
     last_modified: bool,
@@ -141,6 +142,14 @@ pub struct LoggedBookmarkStoreOptions {
 }
 
 impl LoggedBookmarkStoreOptions {
+    /// How many bytes the file grows by when it is full. Default: 1 MiB.
+    ///
+    /// Growing writes that many zeros, so that a full disk is noticed then and not later.
+    pub fn growth(mut self, bytes: u64) -> LoggedBookmarkStoreOptions {
+        self.growth = bytes;
+        self
+    }
+
     /// Below how many bytes the file never prunes itself. `u64::MAX`: it never does. Default: 64 MiB, which is about a
     /// million messages.
     pub fn prune_at(mut self, bytes: u64) -> LoggedBookmarkStoreOptions {
@@ -190,7 +199,7 @@ impl LoggedBookmarkStoreOptions {
                 tracked.subscription.start_no_later_than(&time);
             }
         }
-        let log = Log::open(path, file, salt, recovered.end)?;
+        let log = Log::open(path, file, salt, recovered.end, self.growth)?;
         let names = Names::of(recovered.slots, recovered.last_number);
         let journal = LogJournal::new(log, names, self.sub_id_limit, self.prune_at);
         let keeper = Keeper::new(journal, recovered.subscriptions);
@@ -205,6 +214,7 @@ impl LoggedBookmarkStoreOptions {
 impl Default for LoggedBookmarkStoreOptions {
     fn default() -> LoggedBookmarkStoreOptions {
         LoggedBookmarkStoreOptions {
+            growth: 1 << 20,
             sub_id_limit: 1 << 20,
             prune_at: 64 << 20,
             last_modified: false,

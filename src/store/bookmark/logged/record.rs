@@ -41,13 +41,14 @@ pub(super) enum Kind {
     Recovered,
     Passed,
     Known,
+    Listed,
     Recent,
     Range,
     Time,
 }
 
 impl Kind {
-    const ALL: [Kind; 13] = [
+    const ALL: [Kind; 14] = [
         Kind::Name,
         Kind::Forgotten,
         Kind::Purged,
@@ -58,6 +59,7 @@ impl Kind {
         Kind::Recovered,
         Kind::Passed,
         Kind::Known,
+        Kind::Listed,
         Kind::Recent,
         Kind::Range,
         Kind::Time,
@@ -99,6 +101,7 @@ pub(super) fn write_change(record: &mut Vec<u8>, change: Change<'_>) -> Kind {
         Change::Discarded(place) => write_place(record, place, Kind::Discarded),
         Change::Passed(place) => write_place(record, place, Kind::Passed),
         Change::Known(place) => write_place(record, place, Kind::Known),
+        Change::Listed(place) => write_place(record, place, Kind::Listed),
         Change::Recent(place) => write_place(record, place, Kind::Recent),
         Change::Persisted(places) => {
             for place in places {
@@ -252,6 +255,7 @@ mod tests {
             Change::Recovered(&time),
             Change::Passed(place),
             Change::Known(place),
+            Change::Listed(place),
             Change::Recent(place),
             Change::Range(&time),
             Change::Time(&time),
@@ -265,9 +269,8 @@ mod tests {
     fn the_bytes_of_a_record_are_these() {
         let bytes = record(Change::Discarded(Place { publisher: 0x0102, sequence: 3, tail: b"x" }), 64);
         assert_eq!(bytes[16..], *b"\x02\x01\0\0\0\0\0\0\x03\0\0\0\0\0\0\0x\0\0\0\0\0\0\0");
-        assert_eq!(bytes[4..8], [17, 0, 0, 5]);
-        assert_eq!(bytes[12..16], [7, 0, 0, 0]);
-        assert_eq!((bytes[..4].to_vec(), bytes[8..12].to_vec()), (vec![0; 4], vec![0; 4]));
+        assert_eq!(bytes[..8], [44, 210, 244, 183, 17, 0, 0, 5]);
+        assert_eq!(bytes[8..16], [203, 216, 12, 139, 7, 0, 0, 0]);
     }
 
     #[test]

@@ -104,6 +104,7 @@ fn with_change(kind: Kind, content: &[u8], apply: impl FnOnce(Change<'_>)) -> Op
         Kind::Discarded => apply(Change::Discarded(record::read_place(content)?)),
         Kind::Passed => apply(Change::Passed(record::read_place(content)?)),
         Kind::Known => apply(Change::Known(record::read_place(content)?)),
+        Kind::Listed => apply(Change::Listed(record::read_place(content)?)),
         Kind::Recent => apply(Change::Recent(record::read_place(content)?)),
         Kind::Persisted => apply(Change::Persisted(&record::read_places(content)?)),
         Kind::Placed => apply(Change::Placed(&record::read_bookmark(content)?)),

@@ -126,7 +126,7 @@ impl Ring {
         }
         let slot = subscriptions.slot(found.id.as_bytes());
         if let (Some(point), Some(tracked)) = (&found.point, subscriptions.get_mut(slot)) {
-            tracked.subscription.start_at(&Bookmark::parse(point).map_err(|_| damaged())?);
+            tracked.subscription.recover(&Bookmark::parse(point).map_err(|_| damaged())?);
         }
         self.set(slot, Some(entry));
         Ok(())
