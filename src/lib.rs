@@ -149,7 +149,10 @@ pub use store::{
     RecoveryPointFactory, Selector, StoreEntry, StoreReplayer,
 };
 #[cfg(feature = "file-store")]
-pub use store::{FilePublishStore, FilePublishStoreOptions, HybridPublishStore, StoreDamage};
+pub use store::{
+    FilePublishStore, FilePublishStoreOptions, HybridPublishStore, LoggedBookmarkStore,
+    LoggedBookmarkStoreOptions, RingBookmarkStore, StoreDamage,
+};
 pub use stream::MessageStream;
 pub use uri::{Compression, IpPreference, Scheme, TransportOptions, Uri};
 pub use version::VersionInfo;

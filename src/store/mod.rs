@@ -6,6 +6,8 @@
 
 mod bookmark;
 mod bookmarks;
+#[cfg(feature = "file-store")]
+mod disk;
 mod entry;
 #[cfg(feature = "file-store")]
 mod header;
@@ -23,6 +25,8 @@ mod sequence;
 use std::time::Duration;
 
 pub use bookmark::{BookmarkStore, BookmarkStoreResizeHandler, DiscardOldest, MemoryBookmarkStore, Receipt};
+#[cfg(feature = "file-store")]
+pub use bookmark::{LoggedBookmarkStore, LoggedBookmarkStoreOptions, RingBookmarkStore};
 pub use entry::{Selector, StoreEntry};
 pub(crate) use number::Number;
 pub use publish::MemoryPublishStore;

@@ -366,11 +366,6 @@ impl StreamQueue {
         }
     }
 
-    /// That did not succeed.
-    pub(crate) fn not_reconnected(&self) {
-        self.state.lock().reconnects -= 1;
-    }
-
     pub(crate) fn reconnects(&self) -> u64 {
         self.state.lock().reconnects
     }

@@ -74,7 +74,7 @@ fn a_command_does_not_overtake_what_its_thread_has_published() {
             let stop = Arc::clone(&stop);
             scene.begin(move |client| {
                 while !stop.load(Ordering::Relaxed) {
-                    (0..20).for_each(|_| drop(client.publish("t", "x").unwrap()));
+                    (0..20).for_each(|_| _ = client.publish("t", "x").unwrap());
                     thread::sleep(Duration::from_millis(1));
                 }
             })

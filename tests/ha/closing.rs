@@ -110,7 +110,7 @@ impl Busy {
             }
             Doing::Replaying => {
                 let payload = vec![b'x'; 256 << 10];
-                (0..64).for_each(|_| drop(self.client.publish("t", &payload).unwrap()));
+                (0..64).for_each(|_| _ = self.client.publish("t", &payload).unwrap());
             }
             Doing::LoggingOn | Doing::Resubscribing => {}
         }

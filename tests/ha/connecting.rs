@@ -504,7 +504,7 @@ fn a_limited_attempt_ends_in_time_also_while_it_recovers() {
         client.close();
         if stuck_in_replay {
             let payload = vec![b'x'; 1 << 20];
-            (0..32).for_each(|_| drop(client.publish("t", &payload).unwrap()));
+            (0..32).for_each(|_| _ = client.publish("t", &payload).unwrap());
         }
         let start = Instant::now();
         let limit = Duration::from_millis(500);

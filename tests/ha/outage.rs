@@ -15,7 +15,7 @@ type Operation = fn(&HAClient) -> Result<()>;
 const OPERATIONS: [(&str, Operation); 7] = [
     ("publish", |client| client.publish("t", "x").map(drop)),
     ("delta_publish", |client| client.delta_publish("t", "x").map(drop)),
-    ("sow", |client| client.sow("t", "").map(|stream| drop(stream.count()))),
+    ("sow", |client| client.sow("t", "").map(|stream| _ = stream.count())),
     ("sow_async", |client| client.sow_async("t", "", |_: &Message| {}).map(drop)),
     ("sow_delete", |client| client.sow_delete("t", "1=1").map(drop)),
     ("flush", |client| client.publish_flush()),

@@ -3,6 +3,7 @@
 // Each test binary uses its own part of it.
 #![allow(dead_code, unused_imports)]
 
+pub(crate) mod bookmark_stores;
 pub(crate) mod client;
 pub(crate) mod ha;
 mod linked;

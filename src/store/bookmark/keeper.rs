@@ -29,14 +29,9 @@ pub(crate) trait Journal: Send + 'static {
         Ok(())
     }
 
-    /// The size to grow to before the next record is written; `None` while there is room.
-    fn growth(&self) -> Option<u64> {
-        None
-    }
-
-    /// Grows to the size that [`growth`](Journal::growth) speaks of.
-    fn grow(&mut self) -> Result<()> {
-        Ok(())
+    /// Whether it is time to prune.
+    fn is_bloated(&self) -> bool {
+        false
     }
 
     /// Everything is about to be forgotten.
@@ -102,30 +97,13 @@ impl<J: Journal> Keeper<J> {
         Ok(Keeper { points: Some(Points { adapter, reader }), ..self })
     }
 
-    fn handler(&self) -> Option<Arc<dyn BookmarkStoreResizeHandler>> {
-        self.resize_handler.lock().clone()
+    /// Asks the journal.
+    pub(super) fn with_journal<R>(&self, ask: impl FnOnce(&mut J) -> R) -> R {
+        ask(&mut self.state.lock().journal)
     }
 
-    /// Makes room for one more message, if the resize handler does not mind.
-    #[cold]
-    fn make_room(&self, state: &mut Guard<'_, J>, slot: usize, bytes: u64) -> Result<()> {
-        let Some(tracked) = state.subscriptions.get(slot) else { return Ok(()) };
-        let sub_id = tracked.sub_id.clone();
-        let granted = match self.handler() {
-            Some(handler) => MutexGuard::unlocked(state, || handler.on_resize(self, &sub_id, bytes)),
-            None => true,
-        };
-        // The handler may have made room itself.
-        let slot = state.subscriptions.slot(sub_id.as_bytes());
-        match state.growth(slot) {
-            None => Ok(()),
-            Some(_) if granted => state.grow(slot),
-            Some(bytes) => {
-                let text =
-                    format!("the bookmark store may not grow to {bytes} bytes for subscription {sub_id}");
-                Err(Error::new(ErrorKind::Store, text))
-            }
-        }
+    fn handler(&self) -> Option<Arc<dyn BookmarkStoreResizeHandler>> {
+        self.resize_handler.lock().clone()
     }
 
     /// Logs a message that is not discarded.
@@ -137,12 +115,39 @@ impl<J: Journal> Keeper<J> {
         let Some(place) = state.reader.read(text) else {
             return Ok(if is_duplicate(text) { Receipt::Duplicate } else { Receipt::New(0) });
         };
-        let mut slot = state.subscriptions.slot(sub_id);
-        if let Some(bytes) = state.growth(slot) {
-            self.make_room(&mut state, slot, bytes)?;
-            slot = state.subscriptions.slot(sub_id);
+        let slot = state.subscriptions.slot(sub_id);
+        match state.receive(slot, place)? {
+            Some(receipt) => Ok(receipt),
+            None => self.take_with_more_room(&mut state, slot, place),
         }
-        state.receive(slot, place)
+    }
+
+    /// Makes room for a message, if the resize handler does not mind, and logs it.
+    #[cold]
+    fn take_with_more_room(
+        &self,
+        state: &mut Guard<'_, J>,
+        slot: usize,
+        place: Place<'_>,
+    ) -> Result<Receipt> {
+        let Some(tracked) = state.subscriptions.get(slot) else { return Ok(Receipt::New(0)) };
+        let (sub_id, growth) = (tracked.sub_id.clone(), tracked.subscription.growth());
+        let granted = match (self.handler(), growth) {
+            (Some(handler), Some(bytes)) => {
+                MutexGuard::unlocked(state, || handler.on_resize(self, &sub_id, bytes))
+            }
+            _ => true,
+        };
+        // The handler may have made room itself.
+        let slot = state.subscriptions.slot(sub_id.as_bytes());
+        if granted {
+            state.grow(slot)?;
+        }
+        state.receive(slot, place)?.ok_or_else(|| {
+            let bytes = growth.unwrap_or_default();
+            let text = format!("the bookmark store may not grow to {bytes} bytes for subscription {sub_id}");
+            Error::new(ErrorKind::Store, text)
+        })
     }
 
     /// Passes on what has moved, without the lock.
@@ -165,21 +170,26 @@ impl<J: Journal> Keeper<J> {
 }
 
 impl<J: Journal> State<J> {
+    /// `None` if there is no room for the message.
     #[inline]
-    fn receive(&mut self, slot: usize, place: Place<'_>) -> Result<Receipt> {
+    fn receive(&mut self, slot: usize, place: Place<'_>) -> Result<Option<Receipt>> {
+        if self.journal.is_bloated() {
+            self.prune_unasked();
+        }
         let State { subscriptions, journal, .. } = self;
-        let Some(tracked) = subscriptions.get_mut(slot) else { return Ok(Receipt::New(0)) };
+        let Some(tracked) = subscriptions.get_mut(slot) else { return Ok(None) };
         let subscription = &mut tracked.subscription;
         match subscription.look(place) {
+            Look::Unseen if subscription.growth().is_some() => Ok(None),
             Look::Unseen => {
                 journal.record(slot, &tracked.sub_id, Change::Received(place))?;
-                Ok(Receipt::New(subscription.append(place)))
+                Ok(Some(Receipt::New(subscription.append(place))))
             }
             Look::Outstanding(number) => {
                 subscription.deliver_again(place);
-                Ok(Receipt::New(number))
+                Ok(Some(Receipt::New(number)))
             }
-            Look::Discarded => Ok(Receipt::Duplicate),
+            Look::Discarded => Ok(Some(Receipt::Duplicate)),
         }
     }
 
@@ -227,18 +237,21 @@ impl<J: Journal> State<J> {
         }
     }
 
-    #[inline]
-    fn growth(&self, slot: usize) -> Option<u64> {
-        let memory = self.subscriptions.get(slot)?.subscription.growth();
-        memory.or_else(|| self.journal.growth())
-    }
-
     fn grow(&mut self, slot: usize) -> Result<()> {
-        if self.journal.growth().is_some() {
-            self.journal.grow()?;
-        }
         let grown = self.subscriptions.get_mut(slot).is_none_or(|tracked| tracked.subscription.grow());
         if grown { Ok(()) } else { Err(Error::new(ErrorKind::Store, "no memory for the bookmark store")) }
+    }
+
+    fn prune(&mut self) -> Result<()> {
+        self.journal.prune(&self.subscriptions)
+    }
+
+    /// Prunes where nobody has asked for it. If that fails, the journal just grows.
+    #[cold]
+    fn prune_unasked(&mut self) {
+        if let Err(error) = self.prune() {
+            log::warn!(target: "amps::store", "{error}");
+        }
     }
 }
 
@@ -324,7 +337,8 @@ impl<J: Journal> BookmarkStore for Keeper<J> {
         let mut state = self.state.lock();
         state.journal.purge()?;
         state.subscriptions.clear();
-        self.tell(state, Task::Purge)
+        let pruned = state.prune();
+        pruned.and(self.tell(state, Task::Purge))
     }
 
     fn purge_sub_id(&self, sub_id: &str) -> Result<()> {
@@ -333,14 +347,14 @@ impl<J: Journal> BookmarkStore for Keeper<J> {
             state.journal.purge_sub_id(slot, sub_id)?;
             state.subscriptions.remove(sub_id);
         }
-        self.tell(state, Task::PurgeSubId(sub_id.into()))
+        let pruned = state.prune();
+        pruned.and(self.tell(state, Task::PurgeSubId(sub_id.into())))
     }
 
     fn prune(&self) -> Result<()> {
         let mut state = self.state.lock();
-        let State { subscriptions, journal, .. } = &mut *state;
-        journal.prune(subscriptions)?;
-        self.tell(state, Task::Prune)
+        let pruned = state.prune();
+        pruned.and(self.tell(state, Task::Prune))
     }
 
     fn set_resize_handler(&self, handler: Option<Box<dyn BookmarkStoreResizeHandler>>) {

@@ -1,15 +1,23 @@
 //! Remembers what was received and what the application is done with, so that a subscription goes on where it stopped.
 
 mod keeper;
+#[cfg(feature = "file-store")]
+mod logged;
 mod memory;
 mod resize;
+#[cfg(feature = "file-store")]
+mod ring;
 mod updates;
 
 use std::fmt;
 use std::sync::Arc;
 
+#[cfg(feature = "file-store")]
+pub use logged::{LoggedBookmarkStore, LoggedBookmarkStoreOptions};
 pub use memory::MemoryBookmarkStore;
 pub use resize::DiscardOldest;
+#[cfg(feature = "file-store")]
+pub use ring::RingBookmarkStore;
 
 use crate::bookmark::Bookmark;
 use crate::error::Result;
@@ -145,8 +153,8 @@ pub trait BookmarkStore: Send + Sync {
 
 /// Is asked before a bookmark store grows.
 ///
-/// Runs on the receive thread, without a lock of the store. It may ask the store for its counters, discard and prune. If there
-/// is room afterwards the store does not grow. [`DiscardOldest`] is a ready-made one.
+/// Runs on the receive thread, without a lock of the store. It may ask the store for its counters, and discard: if there is
+/// room afterwards the store does not grow. [`DiscardOldest`] is a ready-made one.
 ///
 /// ```
 /// use amps_client::{BookmarkStore, MemoryBookmarkStore};
@@ -156,8 +164,8 @@ pub trait BookmarkStore: Send + Sync {
 /// store.set_resize_handler(Some(Box::new(limit)));
 /// ```
 pub trait BookmarkStoreResizeHandler: Send + Sync {
-    /// The store wants to grow because of this subscription: the memory for its messages to this size, or the file of the
-    /// store. False refuses: the message is then not delivered, and a [`Store`](crate::ErrorKind::Store) error is reported.
+    /// The memory for the messages of this subscription is about to grow to so many bytes. False refuses: the message that
+    /// needs it is not delivered, and a [`Store`](crate::ErrorKind::Store) error is reported.
     fn on_resize(&self, store: &dyn BookmarkStore, sub_id: &str, bytes: u64) -> bool;
 }
 

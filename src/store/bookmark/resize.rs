@@ -4,9 +4,8 @@ use super::{BookmarkStore, BookmarkStoreResizeHandler};
 
 /// A resize handler that discards the oldest messages of a subscription instead of letting the store grow beyond a size.
 ///
-/// When the size would be exceeded, an eighth of the outstanding messages is discarded, at least one, and the store is
-/// [pruned](BookmarkStore::prune). What is discarded so does not come again. The handler fails silently: if discarding does
-/// not succeed, the store grows.
+/// When the size would be exceeded, an eighth of the outstanding messages is discarded, at least one; they do not come again.
+/// If that does not succeed, the store grows.
 ///
 /// ```
 /// use amps_client::testing::Frame;
@@ -44,8 +43,6 @@ impl BookmarkStoreResizeHandler for DiscardOldest {
                     break;
                 }
             }
-            // What cannot be pruned has to grow.
-            let _ = store.prune();
         }
         true
     }

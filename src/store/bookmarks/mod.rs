@@ -24,7 +24,7 @@ pub(crate) use change::Change;
 use entries::Entries;
 pub(crate) use place::{Place, PlaceReader, Spot};
 use place::{members, set};
-use publishers::Publishers;
+use publishers::{Publisher, Publishers};
 pub(crate) use subscriptions::{Subscriptions, Tracked};
 
 use crate::bookmark::{Bookmark, BookmarkKind};
@@ -74,7 +74,7 @@ impl Subscription {
     #[inline]
     pub(crate) fn look(&self, place: Place<'_>) -> Look {
         let Some(publisher) = self.publishers.find(place.publisher) else { return Look::Unseen };
-        if place.sequence > publisher.top {
+        if Some(place.sequence) > publisher.top {
             return Look::Unseen;
         }
         let sequence_of = |number: &u64| self.entries.get(*number).map(|entry| entry.sequence);
@@ -142,24 +142,44 @@ impl Subscription {
         self.persisted(&persisted) | self.start_at(bookmark)
     }
 
-    /// A recovery point that was kept elsewhere: what it names counts as done (BS-31). True if that says anything.
-    pub(crate) fn start_at(&mut self, bookmark: &Bookmark) -> bool {
-        match bookmark.kind() {
-            BookmarkKind::Range { start, .. } => self.start_range(bookmark, start),
-            _ => {
-                let was_range = self.range.take().is_some();
-                let known = Place::all_in(bookmark).fold(false, |_, place| {
-                    self.finish(place);
-                    true
-                });
-                let is_time = |member: &&Bookmark| matches!(member.kind(), BookmarkKind::Time(_));
-                let time = members(bookmark).iter().find(is_time);
-                if time.is_some() {
-                    self.time = time.cloned();
-                }
-                was_range || known || time.is_some()
+    /// A recovery point that was kept elsewhere (BS-31). Its first place counts as done. What else it lists is where to go on
+    /// from: it may be ahead of the first, and what lies between was not done.
+    pub(crate) fn recover(&mut self, point: &Bookmark) {
+        let mut places = Place::all_in(point);
+        match places.next() {
+            Some(first) => self.finish(first),
+            None => {
+                self.start_at(point);
             }
         }
+        for place in places {
+            if let Some((_, publisher)) = self.publishers.of(place) {
+                publisher.list(place);
+            }
+        }
+        self.start_at_time_in(point);
+    }
+
+    /// True if that says anything.
+    fn start_at(&mut self, bookmark: &Bookmark) -> bool {
+        if let BookmarkKind::Range { start, .. } = bookmark.kind() {
+            return self.start_range(bookmark, start);
+        }
+        let was_range = self.range.take().is_some();
+        let known = Place::all_in(bookmark).fold(false, |_, place| {
+            self.finish(place);
+            true
+        });
+        self.start_at_time_in(bookmark) || was_range || known
+    }
+
+    fn start_at_time_in(&mut self, bookmark: &Bookmark) -> bool {
+        let is_time = |member: &&Bookmark| matches!(member.kind(), BookmarkKind::Time(_));
+        let time = members(bookmark).iter().find(is_time);
+        if time.is_some() {
+            self.time = time.cloned();
+        }
+        time.is_some()
     }
 
     /// Another range than before starts from its beginning; what was done stays done.
@@ -170,7 +190,7 @@ impl Subscription {
         self.recent = None;
         self.persisted.clear();
         self.time = None;
-        self.publishers.iter_mut().for_each(|publisher| publisher.delivered = None);
+        self.publishers.iter_mut().for_each(Publisher::start_anew);
         if let Bound::Excluded(start) = start {
             Place::all_in(start).for_each(|place| self.finish(place));
         }
@@ -227,7 +247,11 @@ impl Subscription {
 
     /// The same for a new process, which has delivered nothing yet: without the list of what was delivered (BS-29).
     pub(crate) fn recovery_point(&self) -> Bookmark {
-        self.point(self.recent.iter())
+        let is_other =
+            |spot: &&Spot| self.recent.as_ref().is_some_and(|recent| recent.publisher != spot.publisher);
+        let listed = self.publishers.iter().filter(|publisher| publisher.listed.is_some());
+        let others = listed.filter_map(Publisher::before_delivery).filter(is_other);
+        self.point(self.recent.iter().chain(others))
     }
 
     /// BS-13, with what holds as long as nothing is known to be persisted.
@@ -254,17 +278,11 @@ impl Subscription {
         }
     }
 
-    /// From here on nothing counts as delivered that is outstanding, for the process it was delivered to is gone (BS-23).
+    /// From here on nothing counts as delivered that is outstanding, for the process it was delivered to is gone (BS-23). Nor
+    /// does what was discarded out of turn: to go on there could pass what is outstanding before it.
     pub(crate) fn reopen(&mut self) {
-        let entries = &self.entries;
         for publisher in self.publishers.iter_mut() {
-            let held = publisher.held.iter().filter_map(|number| entries.get(*number));
-            let discarded = held.clone().take_while(|entry| entry.is_discarded).last();
-            let mut before = publisher.dropped.clone();
-            if let Some(entry) = discarded {
-                before = Some(Spot { publisher: publisher.id(), sequence: entry.sequence, tail: Vec::new() });
-            }
-            publisher.delivered = before;
+            publisher.delivered = publisher.before_delivery().cloned();
         }
     }
 

@@ -18,10 +18,12 @@ pub(super) struct Publishers {
 pub(super) struct Publisher {
     id: u64,
     /// The highest sequence that is known. What is not higher and not held has been discarded.
-    pub(super) top: u64,
-    /// The highest place that was delivered in this process, or else the last before everything that is outstanding.
+    pub(super) top: Option<u64>,
+    /// The highest place that was delivered in this process, is discarded with all before it, or was listed.
     pub(super) delivered: Option<Spot>,
-    /// The highest place that was discarded and is not held any more.
+    /// A place to go on from that was kept elsewhere; nothing is known of the messages before it.
+    pub(super) listed: Option<Spot>,
+    /// The highest place of the present range that was discarded and is not held any more.
     pub(super) dropped: Option<Spot>,
     /// The numbers of the held messages, ascending as their sequences are.
     pub(super) held: VecDeque<u64>,
@@ -80,8 +82,9 @@ impl Publisher {
     fn first_seen_at(place: Place<'_>) -> Publisher {
         Publisher {
             id: place.publisher,
-            top: place.sequence,
+            top: None,
             delivered: None,
+            listed: None,
             dropped: None,
             held: VecDeque::new(),
         }
@@ -94,14 +97,38 @@ impl Publisher {
     /// A message of this publisher is delivered.
     #[inline]
     pub(super) fn deliver(&mut self, place: Place<'_>) {
-        self.top = self.top.max(place.sequence);
+        self.know(place);
         raise(&mut self.delivered, place);
+    }
+
+    /// A message of this publisher was seen.
+    #[inline]
+    pub(super) fn know(&mut self, place: Place<'_>) {
+        self.top = self.top.max(Some(place.sequence));
+    }
+
+    /// The subscription is not to go on above this place.
+    pub(super) fn list(&mut self, place: Place<'_>) {
+        raise(&mut self.listed, place);
+        raise(&mut self.delivered, place);
+    }
+
+    /// The place to list when nothing was delivered in this process yet.
+    pub(super) fn before_delivery(&self) -> Option<&Spot> {
+        let above =
+            |spot: &&Spot| self.dropped.as_ref().is_none_or(|dropped| dropped.sequence < spot.sequence);
+        self.listed.as_ref().filter(above).or(self.dropped.as_ref())
+    }
+
+    /// Forgets where the subscription was, but not what was seen.
+    pub(super) fn start_anew(&mut self) {
+        (self.delivered, self.listed, self.dropped) = (None, None, None);
     }
 
     /// A message of this publisher is discarded and not held any more.
     #[inline]
     pub(super) fn drop(&mut self, place: Place<'_>) {
-        self.top = self.top.max(place.sequence);
+        self.deliver(place);
         raise(&mut self.dropped, place);
     }
 }
@@ -143,6 +170,11 @@ mod tests {
         publisher.drop(place(1, 4));
         publisher.drop(place(1, 2));
         let sequence = |spot: &Option<Spot>| spot.as_ref().unwrap().sequence;
-        assert_eq!((publisher.top, sequence(&publisher.delivered), sequence(&publisher.dropped)), (8, 8, 4));
+        assert_eq!(publisher.top, Some(8));
+        assert_eq!((sequence(&publisher.delivered), sequence(&publisher.dropped)), (8, 4));
+        publisher.list(place(1, 3));
+        assert_eq!(publisher.before_delivery().unwrap().sequence, 4);
+        publisher.list(place(1, 9));
+        assert_eq!((publisher.before_delivery().unwrap().sequence, publisher.top), (9, Some(8)));
     }
 }

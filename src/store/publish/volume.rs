@@ -17,11 +17,17 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use crate::error::{Error, ErrorKind, HandlerError, Result};
+use crate::error::{Error, HandlerError, Result};
+use crate::store::disk::{self, fill, make_solid};
 use crate::store::header::{Identity, MAX_NAME, PAGE, Progress};
 use crate::store::layout::RECORD_HEADER;
 use crate::store::mapped::{LockedFile, Mapped};
 use crate::store::sequence::History;
+
+pub(crate) use crate::store::disk::refusal;
+
+/// What the file is called in error texts.
+const STORE: &str = "publish store";
 
 /// An open store file.
 #[derive(Debug)]
@@ -65,15 +71,8 @@ impl Volume {
     /// is left as it is.
     pub(crate) fn open(path: &Path, segment_size: u32) -> Result<(Volume, Found)> {
         let failed = |error| failure("open", path, error);
-        let file = File::options().read(true).write(true).create(true).truncate(false).open(path);
-        let file = LockedFile::lock(file.map_err(failed)?).map_err(|error| match error {
-            std::fs::TryLockError::WouldBlock => refusal(path, "is in use"),
-            std::fs::TryLockError::Error(error) => failure("lock", path, error),
-        })?;
+        let file = disk::open(path, STORE)?;
         let metadata = file.file().metadata().map_err(failed)?;
-        if !metadata.is_file() {
-            return Err(refusal(path, "is not a regular file"));
-        }
         if metadata.len() == 0 {
             make(file.file(), segment_size).map_err(|error| failure("make", path, error))?;
         }
@@ -289,54 +288,6 @@ fn make(mut file: &File, segment_size: u32) -> io::Result<()> {
     file.write_all(&page)
 }
 
-/// Writes zeros to a range of the file.
-fn fill(mut file: &File, range: Range<u64>) -> io::Result<()> {
-    static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
-    file.seek(SeekFrom::Start(range.start))?;
-    let mut missing = range.end.saturating_sub(range.start);
-    while missing > 0 {
-        let count = missing.min(ZEROS.len() as u64);
-        file.write_all(ZEROS.get(..count as usize).unwrap_or_default())?;
-        missing -= count;
-    }
-    Ok(())
-}
-
-/// Gives every part of the file blocks on the device, should it have holes, as copies may.
-fn make_solid(mut file: &File, length: u64) -> io::Result<()> {
-    if !has_holes(file)? {
-        return Ok(());
-    }
-    let mut buffer = vec![0; 64 << 10];
-    let mut at = 0;
-    while at < length {
-        file.seek(SeekFrom::Start(at))?;
-        let count = file.read(&mut buffer)?;
-        let Some(bytes) = buffer.get(..count).filter(|bytes| !bytes.is_empty()) else { break };
-        file.seek(SeekFrom::Start(at))?;
-        file.write_all(bytes)?;
-        at += count as u64;
-    }
-    Ok(())
-}
-
-#[cfg(unix)]
-fn has_holes(file: &File) -> io::Result<bool> {
-    use std::os::unix::fs::MetadataExt;
-    let metadata = file.metadata()?;
-    Ok(metadata.blocks() * 512 < metadata.len())
-}
-
-#[cfg(not(unix))]
-fn has_holes(_file: &File) -> io::Result<bool> {
-    Ok(false)
-}
-
-pub(crate) fn refusal(path: &Path, text: &str) -> Error {
-    Error::new(ErrorKind::Store, format!("{} {text}", path.display()))
-}
-
 fn failure(what: &str, path: &Path, error: impl Into<HandlerError>) -> Error {
-    Error::new(ErrorKind::Store, format!("cannot {what} the publish store {}", path.display()))
-        .with_source(error)
+    disk::failure(what, STORE, path, error)
 }
