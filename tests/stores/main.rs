@@ -3,6 +3,8 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod bookmark_contract;
+mod bookmark_model;
 #[cfg(feature = "file-store")]
 mod publish_contract;
 #[cfg(feature = "file-store")]

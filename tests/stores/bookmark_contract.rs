@@ -1,17 +1,15 @@
 //! What every bookmark store promises (`resilience` section 10), proved for each of them.
 
-mod support;
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
+use crate::support::TempDir;
+use crate::support::bookmark_stores::{Kind, Run, SUB, message};
 use amps_client::{
     BookmarkStore, BookmarkStoreResizeHandler, DiscardOldest, ErrorKind, LoggedBookmarkStore, Receipt,
     RingBookmarkStore,
 };
-use support::TempDir;
-use support::bookmark_stores::{Kind, Run, SUB, message};
 
 macro_rules! contract {
     (@kind $kind:ident in $module:ident: $($name:ident)+) => {

@@ -3,11 +3,9 @@
 //! names must hold everything the application still needs: no message is ever skipped, and none that was discarded is ever
 //! delivered again.
 
-mod support;
-
+use crate::support::bookmark_stores::{Kind, SUB, message};
+use crate::support::{Random, TempDir};
 use amps_client::{BookmarkStore, Message, Receipt};
-use support::bookmark_stores::{Kind, SUB, message};
-use support::{Random, TempDir};
 
 const SEQUENCES: u64 = 10_000;
 /// At most so many steps in a row.
