@@ -9,9 +9,9 @@ use amps_client::{BookmarkStore, Message, Receipt};
 
 const SEQUENCES: u64 = 10_000;
 /// At most so many steps in a row.
-const STEPS: u64 = 32;
+const STEPS: u64 = 26;
 /// Messages in the log of a server.
-const LOG: usize = 16;
+const LOG: usize = 13;
 const PUBLISHERS: u64 = 3;
 
 /// Publisher and sequence.
