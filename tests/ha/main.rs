@@ -3,6 +3,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod backed;
 mod closing;
 mod connecting;
 mod outage;
