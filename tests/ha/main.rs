@@ -6,6 +6,7 @@ mod support;
 mod backed;
 mod closing;
 mod connecting;
+mod fault_sweep;
 mod outage;
 mod paused_subscriptions;
 mod resubscription;
