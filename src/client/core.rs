@@ -164,11 +164,17 @@ impl Core {
         Err(Error::new(ErrorKind::Usage, format!("{what} was called {place}")))
     }
 
+    /// Whether the calling thread may wait.
+    #[inline]
+    pub(crate) fn may_wait(&self) -> bool {
+        !self.is_receive_thread() && !ListenerScope::is_inside(self.id)
+    }
+
     /// How the calling thread sends.
     pub(crate) fn sender(&self, deadline: Option<Instant>) -> Sender {
         Sender {
             thread: ThreadKey::current(),
-            never_waits: self.is_receive_thread() || ListenerScope::is_inside(self.id),
+            never_waits: !self.may_wait(),
             patience: match self.settings.retry_on_disconnect.load(Ordering::Relaxed) {
                 true => Patience::Outage,
                 false => Patience::None,

@@ -2,6 +2,8 @@
 
 use std::fmt;
 use std::ops::Deref;
+#[cfg(feature = "file-store")]
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,7 +13,9 @@ use super::{ExponentialDelayStrategy, FixedDelayStrategy, MemorySubscriptionMana
 use crate::client::driver::{self, Claim};
 use crate::client::{Client, ClientBuilder, ConnectionInfo, DisconnectHandler, SubscriptionManager};
 use crate::error::{Error, HandlerError, Result};
-use crate::store::{BookmarkStore, PublishStore};
+use crate::store::{BookmarkStore, MemoryBookmarkStore, MemoryPublishStore, PublishStore};
+#[cfg(feature = "file-store")]
+use crate::store::{FilePublishStore, LoggedBookmarkStore};
 
 /// A [`Client`] that finds a server by itself, and another one when the first is lost.
 ///
@@ -233,6 +237,63 @@ impl HAClientBuilder {
     pub fn publish_store(mut self, store: impl PublishStore + 'static) -> HAClientBuilder {
         self.client = self.client.publish_store(store);
         self
+    }
+
+    /// Keeps publishes and the progress of bookmark subscriptions in memory: a [`MemoryPublishStore`] and a
+    /// [`MemoryBookmarkStore`]. Nothing is lost in a failover, everything at the end of the process.
+    ///
+    /// ```
+    /// use amps_client::HAClient;
+    ///
+    /// # fn main() -> amps_client::Result<()> {
+    /// let client = HAClient::builder("pricer").servers(["tcp://a:9007/amps/json"]).memory_backed().build()?;
+    /// assert!(client.publish("prices", r#"{"id":1}"#)? > 0, "it is stored until there is a server");
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn memory_backed(self) -> HAClientBuilder {
+        self.publish_store(MemoryPublishStore::new()).bookmark_store(MemoryBookmarkStore::new())
+    }
+
+    /// Keeps publishes and the progress of bookmark subscriptions in two files: a [`FilePublishStore`] and a
+    /// [`LoggedBookmarkStore`]. Nothing is lost at the end of the process either; the next one opens the same files, under
+    /// the same client name.
+    ///
+    /// Both files are created if need be, and locked from now on. To set more than their paths, open the stores and give
+    /// them to [`publish_store`](Self::publish_store) and [`bookmark_store`](Self::bookmark_store).
+    ///
+    /// ```
+    /// use amps_client::HAClient;
+    ///
+    /// # fn main() -> amps_client::Result<()> {
+    /// # let directory = std::env::temp_dir();
+    /// # let file = |name: &str| directory.join(format!("{name}-{}", std::process::id()));
+    /// # let (publishes, bookmarks) = (file("doc-publishes"), file("doc-bookmarks"));
+    /// let client = HAClient::builder("pricer")
+    ///     .servers(["tcp://a:9007/amps/json", "tcp://b:9007/amps/json"])
+    ///     .file_backed(&publishes, &bookmarks)?
+    ///     .build()?;
+    /// client.publish("prices", r#"{"id":1}"#)?; // kept until a server has it, in this process or the next
+    /// # drop(client);
+    /// # for path in [publishes, bookmarks] {
+    /// #     std::fs::remove_file(path).expect("it is not in use any more");
+    /// # }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Store`](crate::ErrorKind::Store): a file cannot be opened, is in use, or is no such store; see
+    /// [`FilePublishStore::open`] and [`LoggedBookmarkStore::open`].
+    #[cfg(feature = "file-store")]
+    pub fn file_backed(
+        self,
+        publishes: impl AsRef<Path>,
+        bookmarks: impl AsRef<Path>,
+    ) -> Result<HAClientBuilder> {
+        let publishes = FilePublishStore::open(publishes)?;
+        Ok(self.publish_store(publishes).bookmark_store(LoggedBookmarkStore::open(bookmarks)?))
     }
 
     /// Where the progress of bookmark subscriptions is kept, as [`ClientBuilder::bookmark_store`]. Default: nowhere; a

@@ -3,8 +3,10 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod backed;
 mod closing;
 mod connecting;
+mod fault_sweep;
 mod outage;
 mod paused_subscriptions;
 mod resubscription;

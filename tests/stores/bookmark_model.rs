@@ -27,6 +27,8 @@ struct Model {
     persisted: Option<Place>,
     /// What else stood in the recovery point that this process began with.
     listed: Vec<Place>,
+    /// The recovery point at the time when what is discarded or persisted last moved it.
+    kept: Vec<Place>,
 }
 
 impl Model {
@@ -48,12 +50,17 @@ impl Model {
     }
 
     fn discard(&mut self, place: Place) {
+        let done = self.done().count();
         self.history.iter_mut().filter(|(known, _)| *known == place).for_each(|entry| entry.1 = true);
+        if self.done().count() > done {
+            self.kept = self.recovery_point();
+        }
     }
 
     fn persisted(&mut self, place: Place) {
         if self.persisted.is_none_or(|known| known.0 != place.0 || known.1 < place.1) {
             self.persisted = Some(place);
+            self.kept = self.recovery_point();
         }
     }
 
@@ -110,10 +117,10 @@ impl Model {
             Kind::Memory => *self = Model::default(),
             Kind::Logged => self.delivered.clear(),
             Kind::Ring => {
-                let mut point = self.recovery_point();
-                let listed = point.split_off(1.min(point.len()));
-                let history = point.into_iter().map(|place| (place, true)).collect();
-                *self = Model { history, listed, ..Model::default() };
+                let kept = std::mem::take(&mut self.kept);
+                let history = kept.iter().take(1).map(|place| (*place, true)).collect();
+                let listed = kept.iter().skip(1).copied().collect();
+                *self = Model { history, listed, kept, ..Model::default() };
             }
         }
     }

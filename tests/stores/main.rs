@@ -3,7 +3,9 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+#[cfg(feature = "file-store")]
 mod bookmark_contract;
+#[cfg(feature = "file-store")]
 mod bookmark_model;
 #[cfg(feature = "file-store")]
 mod publish_contract;

@@ -3,6 +3,7 @@
 // Each test binary uses its own part of it.
 #![allow(dead_code, unused_imports)]
 
+#[cfg(feature = "file-store")]
 pub(crate) mod bookmark_stores;
 pub(crate) mod client;
 pub(crate) mod ha;

@@ -18,6 +18,7 @@ pub(crate) fn amend(scenario: &mut Scenario) {
     deliver_what_is_for_nobody(scenario);
     drop_what_a_waiting_command_took(scenario);
     report_no_failure_twice(scenario);
+    replay_a_delete_as_it_was(scenario);
     name_errors(scenario);
 }
 
@@ -200,14 +201,13 @@ fn deliver_what_is_for_nobody(scenario: &mut Scenario) {
     scenario.observed.sort_by_key(|observed| observed.call);
 }
 
-/// An acknowledgement that completes a waiting command was taken, so it is not for the last-chance handler (M-9).
+/// An acknowledgement that completes a waiting command was taken, so it is not for the last-chance handler (M-9). Nobody
+/// waits for the second one of a command that is sent again.
 fn drop_what_a_waiting_command_took(scenario: &mut Scenario) {
     let waits = |id: &str| {
         let frames = scenario.events.iter().filter_map(Event::client_frame);
-        !id.is_empty()
-            && frames
-                .into_iter()
-                .any(|record| record.get("cid") == id && record.get("a").contains("processed"))
+        let asked = frames.filter(|record| record.get("cid") == id && record.get("a").contains("processed"));
+        !id.is_empty() && asked.count() == 1
     };
     scenario.observed.retain(|observed| {
         let taken = observed.get("ack_type") == "processed" && waits(observed.get("command_id"));
@@ -226,6 +226,21 @@ fn report_no_failure_twice(scenario: &mut Scenario) {
         });
         !(observed.event == "exception_listener" && returned)
     });
+}
+
+/// A stored delete is sent again with everything that it was sent with (acceptance rule 112).
+fn replay_a_delete_as_it_was(scenario: &mut Scenario) {
+    let mut sent: Vec<Record> = Vec::new();
+    for event in &mut scenario.events {
+        let Happening::FromClient(record) = &mut event.what else { continue };
+        if record.get("c") != "sow_delete" || !record.header.contains_key("s") {
+            continue;
+        }
+        match sent.iter().find(|before| before.header.get("s") == record.header.get("s")) {
+            Some(before) => record.header = before.header.clone(),
+            None => sent.push(record.clone()),
+        }
+    }
 }
 
 /// Errors whose kind has another name, or that the recorded client does not tell apart; what has no setter cannot fail.

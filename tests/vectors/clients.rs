@@ -4,7 +4,9 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
-use amps_client::{Client, HAClient, MemoryPublishStore, MemorySubscriptionManager, Result};
+use amps_client::{BookmarkStore, Client, HAClient, MemorySubscriptionManager, PublishStore, Result};
+
+use crate::stores::Stores;
 
 /// A client of either kind.
 pub(crate) enum Actor {
@@ -28,7 +30,8 @@ impl Deref for Actor {
 pub(crate) struct Plan {
     pub(crate) name: String,
     pub(crate) ha: bool,
-    pub(crate) publish_store: Option<Arc<MemoryPublishStore>>,
+    pub(crate) publish_store: Option<Arc<dyn PublishStore>>,
+    pub(crate) bookmark_store: Option<Arc<dyn BookmarkStore>>,
     /// Of a plain client; the other kind always has one.
     pub(crate) subscription_manager: bool,
     pub(crate) servers: Vec<String>,
@@ -36,8 +39,9 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    /// Reads which client is wanted, and with which stores; `Err` names what the library does not have.
+    /// Reads which client is wanted, and with which of these stores; `Err` names what the library does not have.
     pub(crate) fn read(
+        stores: &Stores,
         name: &str,
         kind: &str,
         publish_store: &str,
@@ -48,32 +52,32 @@ impl Plan {
             "ha" | "HAClient" => true,
             other => return Err(format!("no client of the kind `{other}`")),
         };
-        let publish_store = match publish_store {
-            "none" => None,
-            "memory" => Some(Arc::new(MemoryPublishStore::new())),
-            other => return Err(format!("no {other} publish store")),
-        };
-        match bookmark_store {
-            "none" => Ok(Plan { name: name.to_owned(), ha, publish_store, ..Plan::default() }),
-            other => Err(format!("no {other} bookmark store")),
-        }
+        let (publish_store, bookmark_store) =
+            (stores.publish(publish_store)?, stores.bookmark(bookmark_store)?);
+        Ok(Plan { name: name.to_owned(), ha, publish_store, bookmark_store, ..Plan::default() })
     }
 
     pub(crate) fn build(&self) -> Result<Actor> {
-        let store = self.publish_store.clone();
+        let (publishes, bookmarks) = (self.publish_store.clone(), self.bookmark_store.clone());
         if self.ha {
             let mut builder = HAClient::builder(&self.name)
                 .servers(&self.servers)
                 .reconnect_delay(Duration::from_millis(20))
                 .logon_options(&self.logon_options);
-            if let Some(store) = store {
+            if let Some(store) = publishes {
                 builder = builder.publish_store(store);
+            }
+            if let Some(store) = bookmarks {
+                builder = builder.bookmark_store(store);
             }
             return builder.build().map(Actor::Ha);
         }
         let mut builder = Client::builder(&self.name);
-        if let Some(store) = store {
+        if let Some(store) = publishes {
             builder = builder.publish_store(store);
+        }
+        if let Some(store) = bookmarks {
+            builder = builder.bookmark_store(store);
         }
         if self.subscription_manager {
             builder = builder.subscription_manager(MemorySubscriptionManager::new());

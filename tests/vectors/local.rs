@@ -4,12 +4,16 @@ use std::time::Duration;
 
 use amps_client::testing::{Frame, LogonAck, ScriptedPeer};
 use amps_client::{AckType, Authenticator, Client, Command, Error, ErrorKind, Logon, Message, Result};
+#[cfg(feature = "file-store")]
+use amps_client::{FilePublishStore, LoggedBookmarkStore};
 use serde_json::Value;
 
 use crate::errors::skipped;
 use crate::recovering;
 use crate::refusals::kind;
 use crate::report::{Replay, Verdict};
+#[cfg(feature = "file-store")]
+use crate::support::TempDir;
 use crate::support::{Linked, SOON};
 
 /// What a case does; `Err` of its `Ok` is the error that the application gets.
@@ -51,9 +55,30 @@ const CASES: &[(&str, Case)] = &[
     }),
 ];
 
+/// The cases of files.
+#[cfg(feature = "file-store")]
+const FILES: &[(&str, Case)] = &[
+    ("file publish store: cannot open", || {
+        FilePublishStore::open(TempDir::new().join("none/such")).map(drop)
+    }),
+    ("file bookmark store: cannot open", || {
+        LoggedBookmarkStore::open(TempDir::new().join("none/such")).map(drop)
+    }),
+    ("file publish store: file is not a store", || {
+        let dir = TempDir::new();
+        let path = dir.join("text");
+        std::fs::write(&path, "this is a text and no store").expect("a file");
+        FilePublishStore::open(path).map(drop)
+    }),
+];
+#[cfg(not(feature = "file-store"))]
+const FILES: &[(&str, Case)] = &[];
+
 /// What the library does not have, by a part of the name of a case.
 const LACKING: &[(&str, &str)] = &[
+    #[cfg(not(feature = "file-store"))]
     ("file bookmark store", "no file bookmark store"),
+    #[cfg(not(feature = "file-store"))]
     ("file publish store", "no file publish store"),
     ("set_ack_timeout", "no queue acknowledgements"),
 ];
@@ -68,7 +93,7 @@ pub(crate) fn replay(line: &Value) -> Replay {
     if UNSAYABLE.contains(&case) {
         return skipped("there is no such setter");
     }
-    let known = CASES.iter().chain(recovering::CASES).find(|(name, _)| *name == case);
+    let known = CASES.iter().chain(FILES).chain(recovering::CASES).find(|(name, _)| *name == case);
     let outcome = match known {
         Some((_, perform)) => perform(),
         None if line["uri"].is_string() => connect(line["uri"].as_str().unwrap_or_default()),
@@ -94,6 +119,7 @@ fn rightly(case: &str, line: &Value) -> std::result::Result<Option<ErrorKind>, S
         Some("port not a number" | "port out of range" | "fix protocol") => InvalidUri,
         Some("unknown uri parameter" | "bad uri parameter value") => InvalidTransportOptions,
         Some("already connected") => AlreadyConnected,
+        None if case.starts_with("file ") => Store,
         None if case == "logon: disconnected while waiting" => Disconnected,
         None if case == "ha connect_and_logon: delay strategy exhausted" => ReconnectMaximumExceeded,
         None if case == "logon: authenticator raises" => Authentication,

@@ -5,8 +5,8 @@
 //! frame and outcome is compared. The environment variable `AMPS_CLIENT_VECTORS` names another directory of such files.
 //!
 //! * [`report`]: every line is replayed, or skipped by name for a reason; anything else fails.
-//! * [`commands`]: one line of `commands.jsonl`, with [`model`] (the line as a value), [`operations`] (the calls, by [`clients`]),
-//!   [`player`] (the servers), [`comparison`] (frames and ids) and [`observation`] (what the application saw).
+//! * [`commands`]: one line of `commands.jsonl`, with [`model`] (the line as a value), [`operations`] (the calls, by [`clients`]
+//!   with their [`stores`]), [`player`] (the servers), [`comparison`] (frames and ids) and [`observation`] (what the application saw).
 //! * [`amendments`]: where this library rightly differs.
 //! * [`second_client`]: one line of `commands_ws.jsonl`. [`states`]: one of `states.jsonl`,
 //!   with [`situations`] and [`watched`].
@@ -29,6 +29,7 @@ mod report;
 mod second_client;
 mod situations;
 mod states;
+mod stores;
 #[path = "../support/mod.rs"]
 mod support;
 mod watched;

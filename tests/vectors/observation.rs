@@ -18,6 +18,8 @@ use crate::player::PATIENCE;
 #[derive(Default)]
 pub(crate) struct Log {
     seen: Mutex<BTreeMap<String, Vec<Object>>>,
+    /// The messages that handlers got.
+    handled: Mutex<Vec<Message>>,
     grew: Condvar,
 }
 
@@ -66,7 +68,15 @@ impl Log {
     pub(crate) fn message(&self, to: &str, message: &Message) {
         let mut fields = message_fields(message);
         fields.insert("to".to_owned(), Value::from(to));
+        if to == "handler" {
+            self.handled.lock().expect("no panic").push(message.clone());
+        }
         self.add("message", fields);
+    }
+
+    /// The message that a handler got as number `index`, counted from 0.
+    pub(crate) fn handled(&self, index: usize) -> Option<Message> {
+        self.handled.lock().expect("no panic").get(index).cloned()
     }
 
     /// Waits until as much was seen as is recorded up to the end of a call; less is no error yet.

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use amps_client::{
     AckType, Client, Command, CommandType, DisconnectHandler, Error, ErrorKind, HandlerError, Logon,
-    MessageStream, PublishOptions, PublishStore, Result,
+    MessageStream, PublishOptions, Result,
 };
 use serde_json::Value;
 
@@ -17,6 +17,7 @@ use crate::clients::{Actor, Plan};
 use crate::model::{Call, Scenario, payload};
 use crate::observation::{Log, Recorder, Script, message_fields};
 use crate::player::PATIENCE;
+use crate::stores::Stores;
 
 /// An operation of the recorded lines: its name, the arguments that are understood, and what it does here.
 struct Operation {
@@ -78,6 +79,11 @@ operations! {
         Ok(None)
     };
     "get_unpersisted_count" [] |app, call| Ok(app.unpersisted_count(call).map(Value::from));
+    "discard" ["message_index"] Application::discard;
+    "get_most_recent" ["sub_id"] |app, call| {
+        let store = app.plan.bookmark_store.as_ref().ok_or_else(|| Error::from(ErrorKind::Usage))?;
+        store.most_recent(call.arg("sub_id")).map(|bookmark| Some(bookmark.as_str().into()))
+    };
     "get_server_version" [] |app, _| Ok(Some(app.client()?.server_version().number().into()));
     "get_name_hash" [] |app, _| Ok(Some(app.client()?.name_hash().into()));
     "get_name_hash_value" [] |app, _| Ok(Some(app.client()?.name_hash_value().into()));
@@ -106,7 +112,7 @@ pub(crate) fn missing(scenario: &Scenario) -> Option<String> {
 
 fn missing_for(call: &Call) -> Option<String> {
     if call.operation == "new_client" {
-        return planned(call).err();
+        return planned(call, &Stores::new()).err();
     }
     let Some(operation) = OPERATIONS.iter().find(|operation| operation.name == call.operation) else {
         return Some(format!("no operation `{}`", call.operation));
@@ -115,15 +121,16 @@ fn missing_for(call: &Call) -> Option<String> {
     unknown.map(|arg| format!("no argument `{arg}` of `{}`", call.operation))
 }
 
-fn planned(call: &Call) -> std::result::Result<Plan, String> {
+fn planned(call: &Call, stores: &Stores) -> std::result::Result<Plan, String> {
     let arg = |key| call.arg(key);
-    Plan::read(arg("name"), arg("kind"), arg("publish_store"), arg("bookmark_store"))
+    Plan::read(stores, arg("name"), arg("kind"), arg("publish_store"), arg("bookmark_store"))
 }
 
 /// The application of one scenario.
 pub(crate) struct Application {
     plan: Plan,
     client: Option<Actor>,
+    stores: Stores,
     log: Arc<Log>,
     /// Failed writes go to a handler of their own.
     failed_writes: bool,
@@ -138,6 +145,7 @@ impl Application {
         Application {
             plan: Plan::default(),
             client: None,
+            stores: Stores::new(),
             log: Arc::default(),
             failed_writes,
             streams: HashMap::new(),
@@ -193,8 +201,10 @@ impl Application {
     }
 
     fn new_client(&mut self, call: &Call) -> Done {
-        self.plan = planned(call).expect("the scenario is not skipped");
+        // What was built before lets go of its stores first.
         self.client = None;
+        self.plan = Plan::default();
+        self.plan = planned(call, &self.stores).expect("the scenario is not skipped");
         Ok(None)
     }
 
@@ -366,6 +376,13 @@ impl Application {
             text => AckType::of(text),
         };
         self.client()?.publish_flush_with(ack, limit(call)).map(|()| None)
+    }
+
+    /// Is finished with a message that a handler got.
+    fn discard(&mut self, call: &Call) -> Done {
+        let index = call.args.get("message_index").and_then(Value::as_u64).unwrap_or_default();
+        let message = self.log.handled(index as usize).expect("it was delivered");
+        self.client()?.discard(&message).map(|()| None)
     }
 
     fn close_stream(&mut self, call: &Call) -> Done {

@@ -60,7 +60,8 @@ pub(crate) fn noted(case: &str, line: &Value) -> Replay {
     if value == line["value"] { Ok(Verdict::Replayed) } else { Err(format!("it is {value}")) }
 }
 
-fn plan(ha: bool, publish_store: Option<Arc<MemoryPublishStore>>) -> Plan {
+fn plan(ha: bool, store: Option<Arc<MemoryPublishStore>>) -> Plan {
+    let publish_store = store.map(|store| store as Arc<dyn PublishStore>);
     Plan { name: "golden".to_owned(), ha, publish_store, ..Plan::default() }
 }
 

@@ -3,11 +3,12 @@
 use std::sync::mpsc::{self, Receiver};
 
 use amps_client::testing::{Frame, LogonAck, PeerConnection};
-use amps_client::{AckType, Client, Command, ConnectionState, ErrorKind, Message, PublishStore, Result};
+use amps_client::{AckType, Client, Command, ConnectionState, ErrorKind, Message, Result};
 use serde_json::Value;
 
 use crate::clients::Plan;
 use crate::report::{Replay, Verdict};
+use crate::stores::Stores;
 use crate::support::{Linked, SOON};
 use crate::watched::text;
 
@@ -40,7 +41,8 @@ pub(crate) fn processed(line: &Value) -> Replay {
 /// Replays a line about a `persisted` acknowledgement, which nobody waits for.
 pub(crate) fn persisted(line: &Value) -> Replay {
     let store = line["publish_store"].as_str().unwrap_or_default();
-    let plan = match Plan::read("golden", "client", store, "none") {
+    let stores = Stores::new();
+    let plan = match Plan::read(&stores, "golden", "client", store, "none") {
         Ok(plan) => plan,
         Err(lacks) => return Ok(Verdict::Skipped(lacks)),
     };

@@ -245,7 +245,7 @@ fn ha<const N: usize>(peers: [ScriptedPeerBuilder; N]) -> Watched {
 }
 
 fn ha_with<const N: usize>(store: MemoryPublishStore, peers: [ScriptedPeerBuilder; N]) -> Watched {
-    let publish_store = Some(Arc::new(store));
+    let publish_store: Option<Arc<dyn PublishStore>> = Some(Arc::new(store));
     Watched::new(peers.into(), |servers| Plan { publish_store, ..plan(servers) }.build())
 }
 

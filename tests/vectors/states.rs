@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use crate::clients::{Actor, Plan};
 use crate::report::{Replay, Verdict};
 use crate::situations;
+use crate::stores::Stores;
 use crate::watched::{Watched, text};
 
 /// What a line is called: its situation, or the values of its configuration.
@@ -28,7 +29,8 @@ pub(crate) fn replay(line: &Value) -> Replay {
     }
     let configuration = &line["configuration"];
     let part = |key: &str| configuration[key].as_str().unwrap_or_default();
-    match Plan::read("golden", part("client"), part("publish_store"), part("bookmark_store")) {
+    let stores = Stores::new();
+    match Plan::read(&stores, "golden", part("client"), part("publish_store"), part("bookmark_store")) {
         Ok(plan) => {
             let subscription_manager = configuration["subscription_manager"] == true;
             configured(line, &Plan { subscription_manager, ..plan }).map(|()| Verdict::Replayed)
