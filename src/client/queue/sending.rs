@@ -14,13 +14,14 @@ use crate::callbacks::{Origin, UnhandledError};
 use crate::client::core::Core;
 use crate::client::execute::{Wanted, place};
 use crate::client::link::{Outgoing, Patience, Refusal, Sender};
+use crate::client::publishing::with_frame;
 use crate::client::reply::Reply;
 use crate::client::session::Phase;
 use crate::command::{Command, check_text, next_id, too_large};
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::Message;
 use crate::options::text;
-use crate::store::{Number, Selector, StoreEntry};
+use crate::store::{PublishStore, Selector, StoreEntry};
 use crate::wire::{AckType, CommandType, Field, FrameWriter};
 
 /// The command id of every acknowledgement.
@@ -195,22 +196,27 @@ impl Core {
 
     /// Writes one frame, by way of the publish store if there is one.
     fn write_acks(&self, topic: &str, bookmarks: &str, options: &str, sender: &Sender) -> Result<(), Unsent> {
-        let entry = StoreEntry::new(CommandType::SowDelete, topic, Selector::Bookmark(bookmarks))
-            .with_command_id(COMMAND_ID)
-            .with_options(options);
         if let Some(store) = &self.config.publish_store {
-            let kept = store.store(&entry.with_may_wait(!sender.never_waits));
-            let sequence = kept.map_err(Unsent::Failed)?;
-            let encode = |number: &Number, buffer: &mut Vec<u8>| entry.encode_under(number, buffer);
-            // It is in the store: what cannot be sent now is sent by the next logon.
-            let _ = self.link.publish_stored(|| *sender, sequence, encode, |_| {});
-            return Ok(());
+            let entry = StoreEntry::new(CommandType::SowDelete, topic, Selector::Bookmark(bookmarks))
+                .with_command_id(COMMAND_ID)
+                .with_options(options)
+                .with_may_wait(!sender.never_waits);
+            return self.store_acks(&**store, &entry, sender).map_err(Unsent::Failed);
         }
         let encode = |buffer: &mut Vec<u8>| encode(topic, bookmarks, options, buffer);
         self.link.publish(|| *sender, encode).map_err(|refusal| match refusal {
             Refusal::Frame(error) => Unsent::Impossible(error),
             Refusal::OutboxFull => Unsent::Failed(self.refusal(refusal, "a queue acknowledgement")),
             refusal => Unsent::Unconnected(refusal),
+        })
+    }
+
+    fn store_acks(&self, store: &dyn PublishStore, entry: &StoreEntry<'_>, sender: &Sender) -> Result<()> {
+        with_frame(|frame| {
+            let sequence = store.store_framed(entry, frame)?;
+            // It is in the store: what cannot be sent now is sent by the next logon.
+            let _ = self.link.publish_stored(|| *sender, sequence, frame, |_| {});
+            Ok(())
         })
     }
 
