@@ -339,6 +339,12 @@ impl Link {
         state.version == version && state.transport.is_some()
     }
 
+    /// True if everybody may send.
+    pub(crate) fn is_open(&self) -> bool {
+        let state = self.state.lock();
+        state.gate == Gate::Open && state.transport.is_some()
+    }
+
     /// Where the bytes of both directions are shown.
     pub(crate) fn tap(&self) -> &Tap {
         &self.tap
