@@ -144,8 +144,11 @@ pub(crate) fn place(core: &Core, command: Command, sink: Option<Sink>, wanted: W
     }
     match entered.and_then(|()| placement.carry_out(reply, sink)) {
         Ok(reply) => {
-            if reply.is_some() {
+            if let Some(reply) = &reply {
                 replays::accepted(core, &placement.command);
+                if placement.command.is_subscribe() {
+                    core.cap_acks(reply);
+                }
             }
             Ok(Placed { command: placement.command, reply, sequence: placement.sequence })
         }

@@ -18,6 +18,8 @@ mod publish_contract;
 #[cfg(feature = "file-store")]
 mod publish_crash;
 #[cfg(feature = "file-store")]
+mod publish_crash_delivery;
+#[cfg(feature = "file-store")]
 mod publish_damage;
 #[cfg(feature = "file-store")]
 mod publish_file;
