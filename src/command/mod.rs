@@ -7,7 +7,7 @@ use std::time::Duration;
 
 pub(crate) use outgoing::{check_text, next_id, too_large, whole_seconds};
 
-use crate::bookmark::Bookmark;
+use crate::options::text::without_trailing_comma;
 use crate::wire::{AckType, CommandType};
 
 /// A command: what to do, with what, and what to be told about it.

@@ -6,7 +6,6 @@ use std::time::Duration;
 use super::Command;
 use crate::bookmark::Bookmark;
 use crate::error::{Error, ErrorKind, Refused, Result};
-use crate::options::text::without_trailing_comma;
 use crate::store::{Selector, StoreEntry};
 use crate::wire::frame::push_decimal;
 use crate::wire::grammar::{is_plain, unsendable};

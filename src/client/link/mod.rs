@@ -15,7 +15,7 @@ mod flusher;
 mod gate;
 mod sequenced;
 
-pub(crate) use gate::{Gate, Hold, Loss};
+pub(crate) use gate::{Gate, Loss};
 pub(crate) use sequenced::StoredFrames;
 
 use std::sync::Arc;
