@@ -20,6 +20,7 @@ struct State {
     calls: Vec<String>,
     /// So many of the next updates fail.
     failing: u32,
+    panics: bool,
 }
 
 impl Table {
@@ -33,6 +34,10 @@ impl Table {
 
     pub(crate) fn fail(&self, updates: u32) {
         self.state.lock().failing = updates;
+    }
+
+    pub(crate) fn panic_next(&self) {
+        self.state.lock().panics = true;
     }
 
     /// The point of a subscription; empty if there is none.
@@ -75,6 +80,7 @@ impl RecoveryPointAdapter for Table {
 
     fn update(&self, point: &RecoveryPoint) -> Result<()> {
         let (sub_id, bookmark) = (point.sub_id().to_owned(), String::from(point.bookmark()));
+        assert!(!std::mem::take(&mut self.state.lock().panics), "as it was told");
         let mut failed = false;
         self.note(format!("{sub_id} {bookmark}"), |state| {
             failed = state.failing > 0;

@@ -219,7 +219,7 @@ mod tests {
         for _ in 0..20_000 {
             let text = random.text("{}[]\":,\\ua1 ", 24);
             let _ = read(&text, ["a", "u"]);
-            let deep = "[".repeat(random.below(50) as usize);
+            let deep = "[".repeat(random.below(50));
             assert_eq!(read(&format!("{{\"x\":{deep}"), ["a"]), None);
         }
     }
