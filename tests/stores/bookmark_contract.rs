@@ -87,7 +87,7 @@ fn each_vector_gives_its_most_recent(kind: Kind) {
     }
 }
 
-/// Rule 118: what the table says of the messages that come next.
+/// Rules 118 and 121: what the table says of the messages that come next.
 fn each_vector_tells_new_messages_from_duplicates(kind: Kind) {
     for (steps, expected) in [
         ("A1 A2 A3 -A1 A1 A2 A3", vec![false, true, true]),
@@ -95,6 +95,8 @@ fn each_vector_tells_new_messages_from_duplicates(kind: Kind) {
         ("<(1|5|,2|7|:1|9|]> A5 B8", vec![false, true]),
         ("A5 A4", vec![true, false]),
         ("A1 A1", vec![true, true]),
+        // Rule 121: another server, which has them in another order.
+        ("A1 B1 A2 -A1 B1 A1 A2 A3", vec![true, false, true, true]),
     ] {
         run(kind, steps, |run| assert_eq!(run.news, expected, "{steps}"));
     }

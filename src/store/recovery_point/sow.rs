@@ -33,7 +33,8 @@ use crate::wire::{AckType, CommandType};
 /// It uses a second client, with a name of its own, connected with the message type `json` and logged on before the store is
 /// made; a [`Client`], or an [`HAClient`](crate::HAClient), which outlives an outage. An update is a publish: it does not wait
 /// for the server, and one made during an outage fails unless that client has a publish store. A purge waits up to 5
-/// seconds for the server, and so must not be made on the receive thread of that client.
+/// seconds for the server, and so must not be made on the receive thread of that client. Closing waits until the server has
+/// everything, with a publish store until it has made it durable.
 ///
 /// A subscription that discards message by message makes a publish of each:
 /// [conflate](crate::ConflatingRecoveryPointAdapter) them.
