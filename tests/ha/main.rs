@@ -9,6 +9,7 @@ mod connecting;
 mod fault_sweep;
 mod outage;
 mod paused_subscriptions;
+mod recovery_order;
 mod resubscription;
 mod state_sequences;
 mod streams;

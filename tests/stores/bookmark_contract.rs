@@ -63,7 +63,7 @@ fn run(kind: Kind, steps: &str, check: impl FnOnce(&mut Run<'_>)) {
     check(run.steps(steps));
 }
 
-/// Rule 118: the table of 10.3.
+/// 118: the table of 10.3.
 fn each_vector_gives_its_most_recent(kind: Kind) {
     for (steps, expected) in [
         ("", "0"),
@@ -90,7 +90,7 @@ fn each_vector_gives_its_most_recent(kind: Kind) {
     }
 }
 
-/// Rule 118: what the table says of the messages that come next.
+/// 118: what the table says of the messages that come next.
 fn each_vector_tells_new_messages_from_duplicates(kind: Kind) {
     for (steps, expected) in [
         ("A1 A2 A3 -A1 A1 A2 A3", vec![false, true, true]),
@@ -103,7 +103,7 @@ fn each_vector_tells_new_messages_from_duplicates(kind: Kind) {
     }
 }
 
-/// Rule 119: BS-23, and BS-28 for the ring.
+/// 119: BS-23, and BS-28 for the ring.
 fn a_restart_keeps_what_this_kind_promises(kind: Kind) {
     let (new, dup) = (true, false);
     // In the last column what a ring has forgotten.
@@ -212,7 +212,7 @@ fn a_bookmark_that_is_no_place_is_not_logged(kind: Kind) {
     });
 }
 
-/// Rule 126; BS-15.
+/// 126, BS-15.
 fn without_a_subscription_id_there_is_an_error(kind: Kind) {
     run(kind, "", |run| {
         let (store, message) = (&run.store, message("", "1|1|"));
@@ -301,7 +301,7 @@ fn a_purge_of_one_leaves_the_others(kind: Kind) {
     });
 }
 
-/// Rule 125; BS-25.
+/// 125, BS-25.
 fn pruning_changes_no_answer(kind: Kind) {
     for steps in [
         "A1 A2 A3",
