@@ -85,11 +85,11 @@ fn soak(seconds: u64, seed: u64) -> Outcome<Report> {
     while Instant::now() < end {
         storm.strike()?;
         if desk.reconnects.load(Ordering::Relaxed) >= (looks + 1) * LOOK_EVERY {
-            storm.look(before);
+            storm.look(before.as_ref());
             looks += 1;
         }
     }
-    storm.look(before);
+    storm.look(before.as_ref());
     desk.over.store(true, Ordering::Relaxed);
     let published: Vec<u64> = publishers.into_iter().map(|publisher| publisher.end(&desk)).collect();
     subscribers.into_iter().for_each(|subscriber| subscriber.end(&published, &desk));
@@ -126,7 +126,7 @@ impl fmt::Display for Report {
         let Report { seconds, seed, faults, reconnects, published, looks, .. } = self;
         match self.problems.len() {
             0 => write!(f, "held: 0 lost, 0 duplicated, 0 stuck; ")?,
-            count => write!(f, "BROKEN in {count} ways; ")?,
+            count => write!(f, "BROKEN, problems: {count}; ")?,
         }
         write!(
             f,
@@ -134,6 +134,7 @@ impl fmt::Display for Report {
         )?;
         match &self.before {
             Some(Look { threads, descriptors }) => {
+                let threads: usize = threads.values().sum();
                 write!(f, "; {threads} threads and {descriptors} descriptors, looked at {} times", looks + 2)
             }
             None => write!(f, "; threads and descriptors cannot be counted here"),
@@ -355,10 +356,11 @@ fn check_the_journal(cluster: &Cluster, published: &[u64], desk: &Desk) {
     }
 }
 
-/// Threads but for those that write what a burst has left, which come when they are needed; and descriptors.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// The threads by name, but for those that write what a burst has left, which come when they are needed; and how many
+/// descriptors there are.
+#[derive(Debug, Clone, PartialEq, Eq)]
 struct Look {
-    threads: usize,
+    threads: BTreeMap<String, usize>,
     descriptors: usize,
 }
 
@@ -367,7 +369,10 @@ impl Look {
     fn take() -> Option<Look> {
         let tasks = std::fs::read_dir("/proc/self/task").ok()?.flatten();
         let name = |task: std::fs::DirEntry| std::fs::read_to_string(task.path().join("comm")).ok();
-        let threads = tasks.filter_map(name).filter(|name| !name.starts_with("amps-tx-")).count();
+        let mut threads = BTreeMap::new();
+        for name in tasks.filter_map(name).filter(|name| !name.starts_with("amps-tx-")) {
+            *threads.entry(name.trim_end().to_owned()).or_insert(0) += 1;
+        }
         // One of them is the directory that is being read.
         let descriptors = std::fs::read_dir("/proc/self/fd").ok()?.count() - 1;
         Some(Look { threads, descriptors })
@@ -438,7 +443,7 @@ impl Storm<'_> {
     }
 
     /// Lets everybody come to rest, and compares with what there was in the beginning.
-    fn look(&mut self, before: Option<Look>) -> Option<Look> {
+    fn look(&mut self, before: Option<&Look>) -> Option<Look> {
         self.armed.drain(..).for_each(|fault| fault.remove());
         let servers = self.cluster.servers();
         let everybody = PUBLISHERS + SUBSCRIBERS;
@@ -453,7 +458,10 @@ impl Storm<'_> {
             live.filter(|subscription| subscription.topic == "orders").count() == 2 * SUBSCRIBERS
         });
         if let Some(before) = before {
-            self.desk.wait_until(&format!("there are {before:?} again"), || Look::take() == Some(before));
+            let is_as_before = || Look::take().as_ref() == Some(before);
+            if !self.desk.wait_until("threads and descriptors are as they were", is_as_before) {
+                self.desk.complain(format!("they were {before:?}, and are {:?}", Look::take()));
+            }
         }
         Look::take()
     }
