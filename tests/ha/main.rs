@@ -9,6 +9,8 @@ mod connecting;
 mod fault_sweep;
 mod outage;
 mod paused_subscriptions;
+#[cfg(feature = "file-store")]
+mod publish_stores;
 mod recovery_order;
 mod resubscription;
 mod state_sequences;
