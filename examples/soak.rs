@@ -15,6 +15,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::error::Error as StdError;
 use std::fmt;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -24,8 +25,10 @@ use std::time::{Duration, Instant};
 use amps_client::testing::{ArmedFault, Cluster, Damage, Fault, Gate, Server, When};
 use amps_client::{
     AckType, Command, ConnectionState, DefaultServerChooser, Error, ErrorKind, HAClient, HAClientBuilder,
-    MemoryPublishStore, Message,
+    MemoryPublishStore, Message, PublishStore,
 };
+#[cfg(feature = "file-store")]
+use amps_client::{FilePublishStore, HybridPublishStore};
 
 const PUBLISHERS: usize = 3;
 const SUBSCRIBERS: usize = 2;
@@ -71,11 +74,13 @@ fn soak(seconds: u64, seed: u64) -> Outcome<Report> {
     let desk = Arc::new(Desk::default());
     let mut subscribers = Vec::new();
     for number in 0..SUBSCRIBERS {
-        subscribers.push(Subscriber::start(number, client(&cluster, &desk, format!("s{number}"))?, &desk)?);
+        let client = client(&cluster, &desk, format!("s{number}"), Arc::new(MemoryPublishStore::new()))?;
+        subscribers.push(Subscriber::start(number, client, &desk)?);
     }
     let mut publishers = Vec::new();
     for number in 0..PUBLISHERS {
-        publishers.push(Publisher::start(number, client(&cluster, &desk, format!("p{number}"))?, &desk));
+        let client = client(&cluster, &desk, format!("p{number}"), store(number)?)?;
+        publishers.push(Publisher::start(number, client, &desk));
     }
 
     let mut storm =
@@ -191,12 +196,17 @@ impl Desk {
 }
 
 /// A client of both servers that is connected.
-fn client(cluster: &Cluster, desk: &Arc<Desk>, name: String) -> Result<HAClient, Error> {
+fn client(
+    cluster: &Cluster,
+    desk: &Arc<Desk>,
+    name: String,
+    store: Arc<dyn PublishStore>,
+) -> Result<HAClient, Error> {
     let chooser: DefaultServerChooser = cluster.uris("json").iter().collect();
     let builder: HAClientBuilder = HAClient::builder(name)
         .server_chooser(chooser.give_up_after(None)) // a refused logon is bad weather here
         .reconnect_delay(Duration::from_millis(10))
-        .publish_store(MemoryPublishStore::new());
+        .publish_store(store);
     let client = builder.build()?;
     client.set_heartbeat(Duration::from_secs(1))?;
     client.set_logon_timeout(Some(Duration::from_millis(500)));
@@ -210,10 +220,30 @@ fn client(cluster: &Cluster, desk: &Arc<Desk>, name: String) -> Result<HAClient,
     Ok(client)
 }
 
+/// Each publisher has another kind of store. The small ones in files are used up often.
+#[cfg(feature = "file-store")]
+fn store(number: usize) -> Result<Arc<dyn PublishStore>, Error> {
+    let file = || FilePublishStore::options().segment_size(1 << 14).growth(1 << 14).open(file_of(number));
+    Ok(match number % 3 {
+        0 => Arc::new(MemoryPublishStore::new()),
+        1 => Arc::new(file()?),
+        _ => Arc::new(HybridPublishStore::with_file(file()?, 50)),
+    })
+}
+
+#[cfg(not(feature = "file-store"))]
+fn store(_number: usize) -> Result<Arc<dyn PublishStore>, Error> {
+    Ok(Arc::new(MemoryPublishStore::new()))
+}
+
+fn file_of(number: usize) -> PathBuf {
+    std::env::temp_dir().join(format!("amps-soak-{}-{number}.store", std::process::id()))
+}
+
 /// Publishes as fast as it is let.
 struct Publisher {
     client: HAClient,
-    name: String,
+    number: usize,
     thread: JoinHandle<u64>,
 }
 
@@ -236,17 +266,20 @@ impl Publisher {
             }
             0
         });
-        Publisher { client, name: format!("publisher {number}"), thread }
+        Publisher { client, number, thread }
     }
 
     /// How many messages it has published.
     fn end(self, desk: &Desk) -> u64 {
-        let published = desk.wait_for_the_end(&self.name, self.thread).unwrap_or(0);
+        let who = format!("publisher {}", self.number);
+        let published = desk.wait_for_the_end(&who, self.thread).unwrap_or(0);
         let left = self.client.publish_store().map_or(0, |store| store.unpersisted_count());
         if left > 0 {
-            desk.complain(format!("{}: {left} messages are left in the store", self.name));
+            desk.complain(format!("{who}: {left} messages are left in the store"));
         }
         self.client.close();
+        // Only some have one.
+        let _ = std::fs::remove_file(file_of(self.number));
         published
     }
 }
