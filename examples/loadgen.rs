@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! loadgen --mode publish|subscribe|sow|latency --uri tcp://HOST:PORT/amps/json --count N --size BYTES
-//!         [--store none|memory] [--consume handler|stream] [--batch RECORDS] [--depth MESSAGES] [--header min|full]
+//!         [--store none|memory|file] [--store-path FILE] [--consume handler|stream] [--batch RECORDS]
+//!         [--depth MESSAGES] [--header min|full]
 //! ```
 //!
 //! It needs a server that answers the topics `bench`, `blast` and `ping` in its own way. The last line on standard output
@@ -60,7 +61,9 @@ struct Job {
 
 fn main() -> ExitCode {
     let options = Options::read();
-    let unsupported = !["none", "memory"].contains(&options.text("store", "none"))
+    let stores: &[&str] =
+        if cfg!(feature = "file-store") { &["none", "memory", "file"] } else { &["none", "memory"] };
+    let unsupported = !stores.contains(&options.text("store", "none"))
         || options.text("batch-bytes", "0") != "0"
         || options.text("batch-ms", "0") != "0";
     if unsupported {
@@ -78,7 +81,7 @@ fn main() -> ExitCode {
 fn run(options: Options) -> Result<(), Failure> {
     let job =
         Job { count: options.number("count", 100_000)?, size: options.number("size", 64)? as usize, options };
-    let client = job.builder().build()?;
+    let client = job.builder()?.build()?;
     client.connect(job.options.text("uri", "tcp://127.0.0.1:9007/amps/json"))?;
     client.logon()?;
     let streamed = job.options.text("consume", "handler") == "stream";
@@ -94,15 +97,35 @@ fn run(options: Options) -> Result<(), Failure> {
     };
     println!("{}", job.line(&report));
     client.close();
-    Ok(())
+    job.clear_store()
 }
 
 impl Job {
-    fn builder(&self) -> ClientBuilder {
+    fn builder(&self) -> Result<ClientBuilder, Failure> {
         let builder = Client::builder(format!("loadgen-{}", std::process::id()));
-        match self.options.text("store", "none") {
+        Ok(match self.options.text("store", "none") {
             "memory" => builder.publish_store(MemoryPublishStore::new()),
+            #[cfg(feature = "file-store")]
+            "file" => {
+                self.clear_store()?;
+                builder.publish_store(amps_client::FilePublishStore::open(self.store_path())?)
+            }
             _ => builder,
+        })
+    }
+
+    fn store_path(&self) -> &str {
+        self.options.text("store-path", "loadgen.store")
+    }
+
+    /// Takes away the file of a store, for runs that are alike.
+    fn clear_store(&self) -> Result<(), Failure> {
+        if self.options.text("store", "none") != "file" {
+            return Ok(());
+        }
+        match std::fs::remove_file(self.store_path()) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
+            _ => Ok(()),
         }
     }
 

@@ -37,6 +37,7 @@
 //! | repair a lost connection in a way of your own | [`DisconnectHandler`]; [`ConnectionStateListener`] only tells |
 //! | lose no publish | a [`PublishStore`]: [`MemoryPublishStore`], `FilePublishStore` or `HybridPublishStore` |
 //! | hear of publishes that were refused | [`FailedWriteHandler`] |
+//! | consume a queue | [`Message::ack`], an [`AckHandle`] on another thread, [auto-ack](Client::set_auto_ack), or [`QueueWorkers`] |
 //! | have subscriptions placed again after a logon | [`SubscriptionManager`]; an `HAClient` has one |
 //! | log on with a time limit, options or tickets | [`Logon`], with [`LogonOptions`] and an [`Authenticator`] |
 //! | check a connection string early | [`Uri`] |
@@ -131,9 +132,9 @@ pub use callbacks::{
     MessageHandler, Origin, Outcome, TransportFilter, UnhandledError,
 };
 pub use client::{
-    Client, ClientBuilder, ConnectionInfo, DisconnectHandler, FailedResubscribeHandler, Generation,
-    GlobalKind, ListenerId, Logon, PublishOptions, SharedHandler, SubscriptionManager, WeakClient,
-    capture_panic_backtraces,
+    AckHandle, AckOption, Client, ClientBuilder, ConnectionInfo, DisconnectHandler, FailedResubscribeHandler,
+    Generation, GlobalKind, ListenerId, Logon, PublishOptions, QueueHandler, QueueWorkers,
+    QueueWorkersBuilder, SharedHandler, SubscriptionManager, WeakClient, capture_panic_backtraces,
 };
 pub use command::Command;
 pub use error::{Error, ErrorClass, ErrorKind, HandlerError, Reason, Result};

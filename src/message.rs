@@ -130,6 +130,7 @@ impl Message {
         &self.block
     }
 
+    #[cfg(any(test, feature = "testing"))]
     #[inline]
     pub(crate) fn entry(&self) -> Entry {
         self.entry

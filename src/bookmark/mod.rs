@@ -10,7 +10,7 @@
 //! [20240102T000000Z:20240103T000000Z)     a range: `[` and `]` include the end point, `(` and `)` do not
 //! ```
 
-mod common;
+mod lowest;
 mod parse;
 mod progress;
 
@@ -23,7 +23,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use crate::error::{Error, ErrorKind, Result};
 use crate::timestamp;
 
-pub(crate) use common::lowest_of_each;
+pub(crate) use lowest::lowest_of_each;
 pub(crate) use parse::{bookmark_parts, bookmark_place, eight_digits};
 pub(crate) use progress::Progress;
 

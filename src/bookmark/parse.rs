@@ -323,7 +323,7 @@ mod tests {
             text.insert_str(0, &"0".repeat(random.below(12)));
             text.push_str(&random.text("0123456789/:|\u{1a}\u{b0}", 6));
             let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-            let expected = text[..digits].parse().ok().map(|value: u64| (value, text[digits..].as_bytes()));
+            let expected = text[..digits].parse().ok().map(|value: u64| (value, &text.as_bytes()[digits..]));
             assert_eq!(leading_number(text.as_bytes()), expected, "{text}");
         }
     }

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use crate::wire::Block;
-use crate::wire::block::{HeaderReader, Walk};
+use crate::wire::block::{HeaderReader, Receiver, Walk};
 
 const SMALLEST: usize = 4 << 10;
 const LARGEST: usize = 256 << 10;
@@ -24,6 +24,7 @@ pub(crate) struct Buffers {
     filled: usize,
     aside: Vec<Arc<Block>>,
     reader: HeaderReader,
+    receiver: Option<Receiver>,
     frame_limit: u32,
     /// The size of the next new block.
     size: usize,
@@ -31,12 +32,14 @@ pub(crate) struct Buffers {
 }
 
 impl Buffers {
-    pub(crate) fn new(frame_limit: u32) -> Buffers {
+    /// Buffers for frames up to a limit, whose messages can be traced back to `receiver`.
+    pub(crate) fn new(frame_limit: u32, receiver: Option<Receiver>) -> Buffers {
         Buffers {
-            current: Arc::new(Block::with_capacity(SMALLEST)),
+            current: Arc::new(Block::with_capacity(SMALLEST).received_by(receiver.clone())),
             filled: 0,
             aside: Vec::new(),
             reader: HeaderReader::default(),
+            receiver,
             frame_limit,
             size: SMALLEST,
             calm: 0,
@@ -82,7 +85,9 @@ impl Buffers {
 
     /// Goes on in another block, with a copy of the bytes that are left.
     fn replace(&mut self, left: std::ops::Range<usize>, capacity: usize) {
-        let mut next = self.take_aside(capacity).unwrap_or_else(|| Arc::new(Block::with_capacity(capacity)));
+        let spare = self.take_aside(capacity);
+        let new = || Arc::new(Block::with_capacity(capacity).received_by(self.receiver.clone()));
+        let mut next = spare.unwrap_or_else(new);
         if let (Some(block), Some(bytes)) = (Arc::get_mut(&mut next), self.current.bytes().get(left)) {
             block.copy_to_front(bytes);
         }
@@ -162,13 +167,13 @@ mod tests {
         let wanted: Vec<Vec<u8>> = (0..40).map(|i| vec![i as u8; i * i * 7]).collect();
         let bytes: Vec<u8> = wanted.iter().flat_map(|payload| frame(payload)).collect();
         for chunk in [1, 2, 3, 7, 100, 4096, usize::MAX] {
-            assert_eq!(payloads(&mut Buffers::new(1 << 30), &bytes, chunk), wanted, "{chunk}");
+            assert_eq!(payloads(&mut Buffers::new(1 << 30, None), &bytes, chunk), wanted, "{chunk}");
         }
     }
 
     #[test]
     fn room_for_a_large_frame_grows_with_its_bytes_and_is_given_back() {
-        let mut buffers = Buffers::new(1 << 30);
+        let mut buffers = Buffers::new(1 << 30, None);
         let large = frame(&vec![1; 3 << 20]);
         let (start, rest) = large.split_at(100);
         payloads(&mut buffers, start, usize::MAX);
@@ -180,7 +185,7 @@ mod tests {
 
     #[test]
     fn kept_messages_stay_as_they_are_and_their_blocks_come_back() {
-        let mut buffers = Buffers::new(1 << 30);
+        let mut buffers = Buffers::new(1 << 30, None);
         let mut kept = Vec::new();
         let bytes: Vec<u8> = (0..1000_u32).flat_map(|i| frame(&i.to_be_bytes())).collect();
         fed(&mut buffers, &bytes, 500, |message| kept.push(message));
@@ -195,7 +200,7 @@ mod tests {
 
     #[test]
     fn a_quiet_connection_gets_small_blocks_and_a_busy_one_large_blocks() {
-        let mut buffers = Buffers::new(1 << 30);
+        let mut buffers = Buffers::new(1 << 30, None);
         let busy: Vec<u8> = (0..20_000).flat_map(|_| frame(&[7; 50])).collect();
         payloads(&mut buffers, &busy, usize::MAX);
         assert_eq!(buffers.current.capacity(), LARGEST);

@@ -167,7 +167,7 @@ fn receive(
     if ready.send(created).is_err() || failed || begin.recv().is_err() {
         return;
     }
-    let cause = receiver::run(core, transport, stops);
+    let cause = receiver::run(core, transport, version, stops);
     // From here on this thread may wait like any other: what it waits for comes over another connection (T-7).
     let _ = core.receive_thread.compare_exchange(me, 0, Ordering::AcqRel, Ordering::Relaxed);
     transport.shutdown();

@@ -3,7 +3,7 @@
 //! # Lock order
 //!
 //! `lifecycle` → `session` → `routes` → `link` → `acks` → a stream's queue. Whoever holds one of them takes only those
-//! to the right. `registry` and `settings` are leaves: nothing is taken while they are held. None is held across user
+//! to the right. `registry`, `settings` and `queue_acks` are leaves: nothing is taken while they are held. None is held across user
 //! code, a blocking read or write, or a wait; the exception is a handler's own cell, which only receive threads take.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -19,6 +19,7 @@ use super::driver::AttemptLimit;
 use super::heartbeat::HeartbeatSetting;
 use super::link::{Link, Patience, Refusal, Sender, StoredFrames};
 use super::publishing::StoreFrames;
+use super::queue::QueueAcks;
 use super::registry::Registry;
 use super::replays::Replays;
 use super::reply::Reply;
@@ -42,6 +43,7 @@ pub(crate) struct Core {
     pub(crate) routes: Routes,
     pub(crate) acks: Mutex<AckTable<Arc<Reply>>>,
     pub(crate) replays: Replays,
+    pub(crate) queue_acks: QueueAcks,
     pub(crate) registry: Arc<Registry>,
     pub(crate) settings: Settings,
     /// The key of the receive thread of the current connection, 0 if there is none.
@@ -108,6 +110,7 @@ impl Core {
             routes: Routes::default(),
             acks: Mutex::default(),
             replays: Replays::default(),
+            queue_acks: QueueAcks::default(),
             registry,
             settings: Settings {
                 retry_on_disconnect: AtomicBool::new(true),
@@ -161,11 +164,17 @@ impl Core {
         Err(Error::new(ErrorKind::Usage, format!("{what} was called {place}")))
     }
 
+    /// Whether the calling thread may wait.
+    #[inline]
+    pub(crate) fn may_wait(&self) -> bool {
+        !self.is_receive_thread() && !ListenerScope::is_inside(self.id)
+    }
+
     /// How the calling thread sends.
     pub(crate) fn sender(&self, deadline: Option<Instant>) -> Sender {
         Sender {
             thread: ThreadKey::current(),
-            never_waits: self.is_receive_thread() || ListenerScope::is_inside(self.id),
+            never_waits: !self.may_wait(),
             patience: match self.settings.retry_on_disconnect.load(Ordering::Relaxed) {
                 true => Patience::Outage,
                 false => Patience::None,
@@ -270,7 +279,14 @@ impl Core {
     }
 
     /// Subscriptions end here, whatever becomes of telling the server: their routes first (SM-13).
+    ///
+    /// The server takes back what they have not acknowledged, so what is done is told before.
     pub(crate) fn end_subscriptions(&self, sub_ids: &str) {
+        self.end_routes_of(sub_ids);
+        self.send_all_acks();
+    }
+
+    fn end_routes_of(&self, sub_ids: &str) {
         if sub_ids.trim() != "all" {
             text::ids(sub_ids).for_each(|id| self.routes.end_one(id, &End::Complete));
             return self.forget_subscription(sub_ids);
@@ -330,6 +346,7 @@ impl Core {
         }
         let deadline = limit.map(|limit| Instant::now() + limit);
         let left = || deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        self.send_last_acks(!hangs && limit.is_none());
         {
             let mut session = self.session.lock();
             session.closing = true;
@@ -350,6 +367,7 @@ impl Core {
         if !hangs {
             self.wait_for_threads(left());
         }
+        self.queue_acks.clear();
         self.receive_thread.store(0, Ordering::Release);
         self.announce_while(ConnectionState::Disconnected, left(), || true);
         self.announce_while(ConnectionState::Shutdown, left(), || true);

@@ -144,8 +144,11 @@ pub(crate) fn place(core: &Core, command: Command, sink: Option<Sink>, wanted: W
     }
     match entered.and_then(|()| placement.carry_out(reply, sink)) {
         Ok(reply) => {
-            if reply.is_some() {
+            if let Some(reply) = &reply {
                 replays::accepted(core, &placement.command);
+                if placement.command.is_subscribe() {
+                    core.cap_acks(reply);
+                }
             }
             Ok(Placed { command: placement.command, reply, sequence: placement.sequence })
         }
@@ -339,10 +342,12 @@ impl Placement<'_> {
     ) -> Result<Option<Message>> {
         let id = id_of(&self.command);
         let entry = self.command.entry(self.acks)?;
-        let kept = publishing::keep(self.core, store, &entry);
-        let sequence = kept.inspect_err(|_| drop(self.core.acks.lock().cancel(&id)))?;
         let queued = |version| self.core.acks.lock().queued(&id, version);
-        let sent = publishing::send(self.core, sequence, &entry, queued);
+        let (sequence, sent) = publishing::with_frame(|frame| {
+            let kept = publishing::keep(self.core, store, &entry, frame);
+            let sequence = kept.inspect_err(|_| drop(self.core.acks.lock().cancel(&id)))?;
+            Ok::<_, Error>((sequence, publishing::send(self.core, sequence, frame, queued)))
+        })?;
         self.sequence = sequence;
         if let Err(error) = publishing::judge(self.core, sent, &self.command.entry(self.acks)?) {
             self.core.acks.lock().cancel(&id);

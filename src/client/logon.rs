@@ -266,6 +266,7 @@ fn established(core: &Core, info: ServerInfo, replayed: &dyn Fn() -> Result<()>)
         publishing::replay(core, store, last_sequence)?;
         core.announce_if_connected(version, ConnectionState::PublishReplayed);
     }
+    core.send_kept_acks();
     replayed()?;
     resubscribe(core, version)
 }

@@ -4,7 +4,7 @@
 //! * [`connect`], [`logon`], [`execute`]: opening, introducing, asking.
 //! * [`core`]: what all threads share, and the lock order.
 //! * [`link`] with [`burst`]: the write half. [`receiver`] with [`buffers`] and [`dispatch`]: THE receive thread.
-//! * [`recovery`]: what happens after a loss.
+//! * [`recovery`]: what happens after a loss. [`queue`]: acknowledging what queues deliver.
 //! * [`session`], [`acks`], [`routes`], [`heartbeat`]: pure tables and timers.
 
 mod acks;
@@ -24,6 +24,7 @@ mod link;
 mod logon;
 mod panics;
 mod publishing;
+mod queue;
 mod receiver;
 mod recovery;
 mod registry;
@@ -51,6 +52,7 @@ pub(crate) use context::some_waits_hang;
 pub(crate) use core::Core;
 pub use logon::Logon;
 pub use panics::capture_panic_backtraces;
+pub use queue::{AckHandle, AckOption, QueueHandler, QueueWorkers, QueueWorkersBuilder};
 pub use recovery::DisconnectHandler;
 pub use registry::ListenerId;
 pub(crate) use registry::contain;
@@ -229,7 +231,8 @@ impl Client {
         logon::logon(self.core(), logon, &|| Ok(())).map(drop)
     }
 
-    /// Ends the connection: lets the last frames leave for up to 100 ms, releases whoever waits with
+    /// Ends the connection: sends the queue acknowledgements that are being collected and waits up to a second for the server
+    /// to process them, lets the last frames leave for up to 100 ms, releases whoever waits with
     /// [`Disconnected`](crate::ErrorKind::Disconnected), ends streams, and waits for a handler that is running. States:
     /// `Disconnected` if it was connected, and `Shutdown`.
     ///

@@ -1,5 +1,6 @@
 //! Publishing with a store: first kept, then sent, in the order of the numbers.
 
+use std::cell::Cell;
 use std::sync::Arc;
 
 use super::core::Core;
@@ -11,7 +12,7 @@ use crate::callbacks::{Origin, UnhandledError};
 use crate::command::{check_text, too_large, whole_seconds};
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::Message;
-use crate::store::{Number, PublishStore, Selector, StoreEntry};
+use crate::store::{PublishStore, Selector, StoreEntry};
 use crate::wire::{CommandType, Field, FrameWriter};
 
 /// Keeps a message and sends it, or leaves it to the next logon. Returns its number.
@@ -23,9 +24,31 @@ use crate::wire::{CommandType, Field, FrameWriter};
 /// `Store` if it cannot be kept; nothing is sent then. On a plain client without a connection `Disconnected`: the message is
 /// kept nevertheless.
 pub(crate) fn publish(core: &Core, store: &dyn PublishStore, entry: &StoreEntry<'_>) -> Result<u64> {
-    let sequence = keep(core, store, entry)?;
-    judge(core, send(core, sequence, entry, |_| {}), entry).map(|()| sequence)
+    with_frame(|frame| {
+        let sequence = keep(core, store, entry, frame)?;
+        match send(core, sequence, frame, |_| {}) {
+            Ok(()) => Ok(sequence),
+            sent => judge(core, sent, entry).map(|()| sequence),
+        }
+    })
 }
+
+/// Lends memory for one frame, which the thread keeps for the next.
+pub(crate) fn with_frame<R>(work: impl FnOnce(&mut Vec<u8>) -> R) -> R {
+    thread_local! {
+        static FRAME: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+    }
+    // A thread that ends may still publish.
+    let mut frame = FRAME.try_with(Cell::take).unwrap_or_default();
+    let result = work(&mut frame);
+    if frame.capacity() <= KEPT_FRAME {
+        let _ = FRAME.try_with(|kept| kept.set(frame));
+    }
+    result
+}
+
+/// Memory for a frame is kept up to so many bytes.
+const KEPT_FRAME: usize = 64 << 10;
 
 /// What it means to the caller that a message that is kept could not be sent: mostly nothing.
 pub(crate) fn judge(core: &Core, sent: Result<(), Refusal>, entry: &StoreEntry<'_>) -> Result<()> {
@@ -69,21 +92,22 @@ pub(crate) fn publish_with(
     Ok(0)
 }
 
-/// Keeps a message: its number.
-pub(crate) fn keep(core: &Core, store: &dyn PublishStore, entry: &StoreEntry<'_>) -> Result<u64> {
-    let sender = core.sender(None);
-    store.store(&entry.with_may_wait(!sender.never_waits))
+/// Keeps a message: its number, and the frame that sends it.
+pub(crate) fn keep(
+    core: &Core,
+    store: &dyn PublishStore,
+    entry: &StoreEntry<'_>,
+    frame: &mut Vec<u8>,
+) -> Result<u64> {
+    match core.may_wait() {
+        true => store.store_framed(entry, frame),
+        false => store.store_framed(&entry.with_may_wait(false), frame),
+    }
 }
 
 /// Sends a message that is kept, if it can be sent now. `queued` hears of the connection it goes over.
-pub(crate) fn send(
-    core: &Core,
-    sequence: u64,
-    entry: &StoreEntry<'_>,
-    queued: impl Fn(u64),
-) -> Result<(), Refusal> {
-    let encode = |number: &Number, buffer: &mut Vec<u8>| entry.encode_under(number, buffer);
-    reviving(core, || core.link.publish_stored(|| core.sender(None), sequence, encode, &queued))
+pub(crate) fn send(core: &Core, sequence: u64, frame: &[u8], queued: impl Fn(u64)) -> Result<(), Refusal> {
+    reviving(core, || core.link.publish_stored(|| core.sender(None), sequence, frame, &queued))
 }
 
 fn not_sent(core: &Core, refusal: Refusal, entry: &StoreEntry<'_>) -> Error {

@@ -12,6 +12,7 @@ use super::buffers::Buffers;
 use super::core::Core;
 use super::dispatch::Dispatcher;
 use super::heartbeat::Heartbeat;
+use super::queue::Source;
 use crate::callbacks::Origin;
 use crate::command::Command;
 use crate::error::{Error, ErrorKind};
@@ -27,9 +28,9 @@ pub(crate) struct Clockwork {
 }
 
 /// Reads until the connection ends; returns why, or `None` if it was ended on purpose.
-pub(crate) fn run(core: &Arc<Core>, transport: &dyn Transport, stops: u64) -> Option<Error> {
+pub(crate) fn run(core: &Arc<Core>, transport: &dyn Transport, version: u64, stops: u64) -> Option<Error> {
     let mut clockwork = Clockwork::new(Arc::clone(core), stops);
-    let mut buffers = Buffers::new(core.config.frame_limit);
+    let mut buffers = Buffers::new(core.config.frame_limit, Some(Source::connection(core, version)));
     let mut dispatcher = Dispatcher::new(Arc::clone(core));
     loop {
         let outcome = transport.read(buffers.space());
@@ -67,7 +68,7 @@ pub(crate) fn run(core: &Arc<Core>, transport: &dyn Transport, stops: u64) -> Op
                 );
             }
         }
-        clockwork.beat_if_due();
+        clockwork.tick();
         if core.attempt_limit.is_over() {
             let text = "the time allowed for connecting was over";
             return Some(Error::new(ErrorKind::TimedOut, text));
@@ -128,7 +129,13 @@ impl Clockwork {
         self.beat_if_due();
     }
 
-    pub(crate) fn beat_if_due(&mut self) {
+    /// Does what the time has come for.
+    pub(crate) fn tick(&mut self) {
+        self.beat_if_due();
+        self.core.send_due_acks();
+    }
+
+    fn beat_if_due(&mut self) {
         self.refresh();
         if self.heartbeat.is_on() && self.heartbeat.beat_is_due(Instant::now()) {
             self.beat();

@@ -78,6 +78,7 @@ impl Core {
         if !live || !self.is_connected() {
             return;
         }
+        self.send_all_acks();
         if let Err(error) = unanswered(self, undo) {
             self.report(error, Origin::Unsubscribe);
         }

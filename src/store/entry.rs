@@ -1,5 +1,7 @@
 //! A command as a publish store sees it: borrowed, nothing copied.
 
+use std::collections::TryReserveError;
+
 use super::number::Number;
 use crate::command::too_large;
 use crate::error::{Error, ErrorKind, Result};
@@ -122,13 +124,7 @@ impl<'a> StoreEntry<'a> {
 
     /// Appends the frame that sends it under this number.
     pub(crate) fn encode(&self, sequence: u64, buffer: &mut Vec<u8>) -> Result<()> {
-        self.encode_under(&Number::new(sequence), buffer)
-    }
-
-    /// The same for a number whose digits are known.
-    #[inline]
-    pub(crate) fn encode_under(&self, number: &Number, buffer: &mut Vec<u8>) -> Result<()> {
-        Measured { entry: self, plain: self.plain_payload(), size: 0 }.encode(number, buffer)
+        Measured { entry: self, plain: self.plain_payload(), size: 0 }.encode(&Number::new(sequence), buffer)
     }
 
     /// The payload, if it is a publish with a topic that needs no escape and no other header.
@@ -254,13 +250,23 @@ pub(crate) struct Measured<'a> {
     entry: &'a StoreEntry<'a>,
     plain: Option<&'a [u8]>,
     /// Its frame has at most so many bytes.
-    pub(crate) size: usize,
+    size: usize,
 }
 
 impl Measured<'_> {
+    /// Puts the frame that sends it under this number in the place of what is in the buffer.
+    #[inline(always)]
+    pub(crate) fn write(&self, number: &Number, frame: &mut Vec<u8>) -> Result<()> {
+        frame.clear();
+        if frame.capacity() < self.size {
+            frame.try_reserve(self.size).map_err(no_memory)?;
+        }
+        self.encode(number, frame)
+    }
+
     /// Appends the frame that sends it under this number.
     #[inline(always)]
-    pub(crate) fn encode(&self, number: &Number, buffer: &mut Vec<u8>) -> Result<()> {
+    fn encode(&self, number: &Number, buffer: &mut Vec<u8>) -> Result<()> {
         match self.plain {
             Some(data) => {
                 push_stored_publish(buffer, self.entry.topic, number.digits(), data).map_err(too_large)
@@ -272,6 +278,11 @@ impl Measured<'_> {
 
 /// What the header takes at most besides the texts in it: keys, quotes, command, acknowledgements, numbers.
 const FIXED_PART: usize = 512;
+
+#[cold]
+pub(crate) fn no_memory(error: TryReserveError) -> Error {
+    Error::new(ErrorKind::Store, "no memory for a message").with_source(error)
+}
 
 fn unkeepable(text: String) -> Error {
     Error::new(ErrorKind::Store, text)

@@ -178,7 +178,7 @@ mod tests {
                 let header = Header { part, jump, ..header(length) };
                 let mut bytes = record(&vec![b'x'; length], header);
                 let size = bytes.len();
-                assert!(size % ALIGNMENT == 0 && size == header.size());
+                assert!(size.is_multiple_of(ALIGNMENT) && size == header.size());
                 bytes.extend_from_slice(&[1; 50]);
                 let (read, sum) = read(&bytes, SALT).unwrap();
                 assert_eq!(read, header);

@@ -28,7 +28,6 @@ pub use bookmark::{BookmarkStore, BookmarkStoreResizeHandler, DiscardOldest, Mem
 #[cfg(feature = "file-store")]
 pub use bookmark::{LoggedBookmarkStore, LoggedBookmarkStoreOptions, RingBookmarkStore};
 pub use entry::{Selector, StoreEntry};
-pub(crate) use number::Number;
 pub use publish::MemoryPublishStore;
 #[cfg(feature = "file-store")]
 pub use publish::{FilePublishStore, FilePublishStoreOptions, HybridPublishStore, StoreDamage};
@@ -79,6 +78,20 @@ pub trait PublishStore: Send + Sync {
     ///   usable, and what it held is kept.
     /// * [`Command`](crate::ErrorKind::Command): it is larger than any message may be.
     fn store(&self, entry: &StoreEntry<'_>) -> Result<u64>;
+
+    /// Keeps a message as [`store`](PublishStore::store) does, and puts into `frame`, in the place of what is there, the
+    /// bytes that send it. A client stores with this. A store that keeps frames saves it from making each one twice; for
+    /// the others the provided method makes it.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`store`](PublishStore::store).
+    fn store_framed(&self, entry: &StoreEntry<'_>, frame: &mut Vec<u8>) -> Result<u64> {
+        let sequence = self.store(entry)?;
+        frame.clear();
+        entry.encode(sequence, frame)?;
+        Ok(sequence)
+    }
 
     /// Forgets everything up to and including this number, and wakes who flushes. A number below what is discarded already
     /// changes nothing. 0 means that the server has no history.

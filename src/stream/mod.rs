@@ -5,12 +5,13 @@ mod queue;
 
 use std::fmt;
 use std::sync::{Arc, LazyLock, Weak};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use queue::{Batch, Taken};
 pub(crate) use queue::{Depth, End, Selection, StreamQueue};
 
-use crate::client::{Core, some_waits_hang};
+use crate::client::{AckHandle, Core, some_waits_hang};
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::Message;
 
@@ -57,6 +58,12 @@ pub struct MessageStream {
     lease: Arc<Lease>,
     batch: Batch,
     timeout: Option<Duration>,
+    /// The queue message that was read last, if it is to be acknowledged when the next one is asked for.
+    held: Option<AckHandle>,
+    /// Something is held, or may have to be.
+    holds: bool,
+    /// Its reader acknowledges, whatever the client does.
+    leaves_acks: bool,
 }
 
 /// What the handles on one stream share: when the last one goes, the stream is unsubscribed.
@@ -112,7 +119,14 @@ impl Drop for Lease {
 
 impl MessageStream {
     pub(crate) fn new(lease: Arc<Lease>) -> MessageStream {
-        MessageStream { lease, batch: Batch::default(), timeout: None }
+        MessageStream {
+            lease,
+            batch: Batch::default(),
+            timeout: None,
+            held: None,
+            holds: false,
+            leaves_acks: false,
+        }
     }
 
     /// A stream without messages that has ended.
@@ -120,6 +134,16 @@ impl MessageStream {
         let queue = Arc::new(StreamQueue::new(Depth::DEFAULT));
         queue.finish(End::Complete);
         MessageStream::new(Arc::new(Lease::new(queue, Weak::new(), [command_id, None, None])))
+    }
+
+    /// The same stream, whose reader acknowledges the messages of queues in any case.
+    pub(crate) fn leaving_acks(mut self) -> MessageStream {
+        self.leaves_acks = true;
+        self
+    }
+
+    pub(crate) fn queue(&self) -> &Arc<StreamQueue> {
+        self.lease.queue()
     }
 
     /// The next message if there is one already. Never blocks.
@@ -171,8 +195,29 @@ impl MessageStream {
     #[inline]
     fn next_until(&mut self, deadline: Option<Instant>) -> Option<Result<Message>> {
         match self.batch.take() {
+            Some(message) if !self.holds => Some(Ok(message)),
+            taken => self.go_on(taken, deadline),
+        }
+    }
+
+    /// Acknowledges what was read before, if that is to be done, and goes on with what was taken from the batch or with
+    /// another batch.
+    fn go_on(&mut self, taken: Option<Message>, deadline: Option<Instant>) -> Option<Result<Message>> {
+        self.acknowledge();
+        let next = match taken {
             Some(message) => Some(Ok(message)),
             None => self.refill(deadline),
+        };
+        self.holds = self.batch.is_leased() && !self.leaves_acks;
+        if let (true, Some(Ok(message))) = (self.holds, &next) {
+            self.held = message.ack_handle();
+        }
+        next
+    }
+
+    fn acknowledge(&mut self) {
+        if let Some(handle) = self.held.take() {
+            handle.decide(None);
         }
     }
 
@@ -250,7 +295,8 @@ impl MessageStream {
     }
 
     /// From now on a message takes the place of a waiting one with the same topic and SOW key, so that a slow reader sees
-    /// the newest of each key only. Messages without a key are queued as before. Never blocks. There is no way back.
+    /// the newest of each key only. Messages without a key are queued as before. Never blocks. There is no way back. Not for
+    /// the messages of a queue: those of a conflated stream are not acknowledged by themselves.
     ///
     /// # Errors
     ///
@@ -313,8 +359,17 @@ impl Iterator for MessageStream {
     #[inline]
     fn next(&mut self) -> Option<Result<Message>> {
         match self.batch.take() {
-            Some(message) => Some(Ok(message)),
-            None => self.refill(self.timeout.and_then(|limit| Instant::now().checked_add(limit))),
+            Some(message) if !self.holds => Some(Ok(message)),
+            taken => self.go_on(taken, self.timeout.and_then(|limit| Instant::now().checked_add(limit))),
+        }
+    }
+}
+
+impl Drop for MessageStream {
+    /// The reader is done with what it has read last, unless it is here because it has failed.
+    fn drop(&mut self) {
+        if !thread::panicking() {
+            self.acknowledge();
         }
     }
 }

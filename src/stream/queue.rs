@@ -57,6 +57,8 @@ impl Run {
 pub(crate) struct Selection {
     runs: Vec<Run>,
     count: usize,
+    /// Some are from a queue, and to be acknowledged when the reader is done with them.
+    leased: bool,
 }
 
 impl Selection {
@@ -75,14 +77,21 @@ impl Selection {
         self.count == 0
     }
 
+    /// Those from a queue are to be acknowledged when the reader is done with them.
+    pub(crate) fn acknowledge_when_read(&mut self) {
+        self.leased = true;
+    }
+
     fn clear(&mut self) {
         self.runs.clear();
         self.count = 0;
+        self.leased = false;
     }
 
     /// Moves the first messages, `count` of them, to another selection.
     fn split_into(&mut self, taken: &mut Selection, mut count: usize) {
         self.count -= count;
+        taken.leased |= self.leased;
         let mut whole = 0;
         for run in &mut self.runs {
             let part = run.count.min(count);
@@ -125,6 +134,11 @@ impl Batch {
 
     pub(crate) fn len(&self) -> usize {
         self.messages.count
+    }
+
+    /// True if messages of it are to be acknowledged when they were read.
+    pub(crate) fn is_leased(&self) -> bool {
+        self.messages.leased
     }
 
     /// How many bytes of receive buffer the batch keeps alive.

@@ -8,6 +8,9 @@
 //! a few bytes of bookkeeping each. A header that is byte for byte the one before it, or like it but for the values, is
 //! not even parsed.
 
+use std::any::Any;
+use std::sync::Arc;
+
 use super::fields::{CommandType, Field};
 use super::grammar::{self, HeaderError, HeaderScan, Span};
 use super::shape::Prediction;
@@ -19,7 +22,11 @@ pub(crate) struct Block {
     entries: Vec<Entry>,
     layouts: Vec<Layout>,
     spans: Vec<Span>,
+    receiver: Option<Receiver>,
 }
+
+/// Whoever has received a block. What that is, is the business of others.
+pub(crate) type Receiver = Arc<dyn Any + Send + Sync>;
 
 /// One message within a block: a slice of its bytes and the shape of its header.
 #[derive(Debug, Clone, Copy, Default)]
@@ -90,6 +97,16 @@ impl Block {
     /// A block that can take `capacity` bytes before it must grow.
     pub(crate) fn with_capacity(capacity: usize) -> Block {
         Block { bytes: vec![0; capacity], ..Block::default() }
+    }
+
+    /// The same, received by somebody whom its messages can be traced back to.
+    pub(crate) fn received_by(mut self, receiver: Option<Receiver>) -> Block {
+        self.receiver = receiver;
+        self
+    }
+
+    pub(crate) fn receiver(&self) -> Option<&Receiver> {
+        self.receiver.as_ref()
     }
 
     /// How many bytes fit.
@@ -321,7 +338,7 @@ impl Block {
 
     /// A block of its own that holds a copy of this message and nothing else, and the message's place in it.
     pub(crate) fn detach(&self, entry: Entry) -> (Block, Entry) {
-        let mut copy = Block::default();
+        let mut copy = Block::default().received_by(self.receiver.clone());
         let mut entry = entry;
         if let Some(outer) = self.entries.get(entry.outer as usize) {
             entry.outer = 0;

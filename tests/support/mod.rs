@@ -11,6 +11,7 @@ mod linked;
 pub(crate) mod log_capture;
 #[cfg(feature = "file-store")]
 pub(crate) mod publish_stores;
+pub(crate) mod queue;
 mod random;
 mod raw_client;
 mod temp_dir;

@@ -4,6 +4,7 @@
 //! locked once, and one `catch_unwind` covers it. Nothing is allocated, copied or counted per message on the way to a
 //! handler.
 
+mod leased;
 mod recorded;
 
 use std::sync::Arc;
@@ -89,6 +90,9 @@ impl Dispatcher {
     /// Data for subscriptions: this message, and those behind it that are for the same.
     fn data(&mut self, message: &mut Message, index: Index, clockwork: &mut Clockwork) -> Index {
         self.look_up(message);
+        if self.is_leased(message) {
+            return self.deliver_leased(message, index, clockwork);
+        }
         if self.is_recorded(message) {
             return self.deliver_recorded(message, index, clockwork);
         }
@@ -374,14 +378,21 @@ impl Dispatcher {
         }
     }
 
-    fn invoke(&self, cell: &HandlerCell, message: &Message, origin: Origin, clockwork: &mut Clockwork) {
+    /// Calls a handler. False if it failed, which is reported.
+    fn invoke(
+        &self,
+        cell: &HandlerCell,
+        message: &Message,
+        origin: Origin,
+        clockwork: &mut Clockwork,
+    ) -> bool {
         let start = clockwork.start_of_call();
         let outcome = contain(|| cell.lock().on_message(message));
         clockwork.end_of_call(start);
-        if let Err(failure) = outcome {
-            let id = message.sub_id().or(message.query_id()).or(message.command_id());
-            self.core.registry.report(failure.unhandled(origin).with_id(id));
-        }
+        let Err(failure) = outcome else { return true };
+        let id = message.sub_id().or(message.query_id()).or(message.command_id());
+        self.core.registry.report(failure.unhandled(origin).with_id(id));
+        false
     }
 
     /// Ends a stream behind what is on its way into it.
@@ -409,7 +420,7 @@ impl Dispatcher {
                 // What was read is delivered; it may be recorded as such. A stream that has ended takes nothing.
                 return self.batches.drain(..).for_each(|(queue, mut rest)| queue.force(block, &mut rest));
             }
-            clockwork.beat_if_due();
+            clockwork.tick();
             full.wait_for_room(IDLE_TICK);
         }
     }

@@ -67,7 +67,7 @@ impl Dispatcher {
                 message.set_bookmark_seq(number);
                 match sink {
                     // What is recorded as delivered is delivered, also if the connection is ended just now.
-                    Sink::Handler(cell) => self.invoke(cell, message, Origin::MessageHandler, clockwork),
+                    Sink::Handler(cell) => _ = self.invoke(cell, message, Origin::MessageHandler, clockwork),
                     Sink::Stream(queue) => self.set_aside(queue, index, 1, message.recipient(), number),
                 }
                 message.set_bookmark_seq(0);

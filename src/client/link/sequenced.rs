@@ -15,7 +15,6 @@ use parking_lot::MutexGuard;
 use super::{Effort, Gate, Guard, Link, Refusal, Sender, State, Verdict};
 use crate::client::burst::FULL;
 use crate::error::{Error, Result};
-use crate::store::Number;
 
 /// When more than so many frames are behind, publishers wait for whoever fetches them.
 const BACKLOG: u64 = 4096;
@@ -48,8 +47,6 @@ pub(super) struct Sequences {
     fetching: bool,
     /// So many others wait for it.
     waiting: u32,
-    /// The last number that was written, with its digits.
-    number: Number,
 }
 
 impl Sequences {
@@ -94,7 +91,7 @@ impl Link {
         self: &Arc<Self>,
         sender: impl Fn() -> Sender,
         sequence: u64,
-        mut encode: impl FnMut(&Number, &mut Vec<u8>) -> Result<()>,
+        frame: &[u8],
         queued: impl Fn(u64),
     ) -> Result<(), Refusal> {
         let mut state = self.state.lock();
@@ -135,10 +132,8 @@ impl Link {
             if sequence > sequences.sent + 1 {
                 return self.fetch_missing(state, sequence, &sender());
             }
-            let State { front, sequences, .. } = &mut *state;
-            sequences.number.turn_to(sequence);
-            encode(&sequences.number, front).map_err(Refusal::Frame)?;
-            sequences.sent = sequence;
+            state.front.extend_from_slice(frame);
+            state.sequences.sent = sequence;
             queued(state.version);
             let buffered = state.front.len();
             if state.writing || state.burst.added(buffered, Instant::now) == Verdict::Hold {

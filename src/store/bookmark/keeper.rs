@@ -98,6 +98,7 @@ impl<J: Journal> Keeper<J> {
     }
 
     /// Asks the journal.
+    #[cfg(feature = "file-store")]
     pub(super) fn with_journal<R>(&self, ask: impl FnOnce(&mut J) -> R) -> R {
         ask(&mut self.state.lock().journal)
     }

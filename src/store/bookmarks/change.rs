@@ -2,10 +2,11 @@
 
 use super::place::set;
 use super::publishers::Publisher;
-use super::{Look, Place, Spot, Subscription};
+use super::{Look, Place, Subscription};
 use crate::bookmark::Bookmark;
 
 /// What happens to a subscription.
+#[cfg_attr(not(feature = "file-store"), allow(dead_code, reason = "some changes stand in files only"))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Change<'a> {
     /// A message came that is new.
@@ -65,46 +66,6 @@ impl Subscription {
     fn of_publisher<'p>(&mut self, place: Place<'p>, change: impl FnOnce(&mut Publisher, Place<'p>)) {
         if let Some((_, publisher)) = self.publishers.of(place) {
             change(publisher, place);
-        }
-    }
-
-    /// The few changes that make a new subscription equal to this one, but for what was only delivered.
-    pub(crate) fn snapshot(&self, mut keep: impl FnMut(Change<'_>)) {
-        self.range.iter().for_each(|range| keep(Change::Range(range)));
-        self.snapshot_publishers(&mut keep);
-        self.recent.iter().for_each(|recent| keep(Change::Recent(recent.place())));
-        if !self.persisted.is_empty() {
-            let places: Vec<Place<'_>> = self.persisted.iter().map(Spot::place).collect();
-            keep(Change::Persisted(&places));
-        }
-        for (entry, tail) in self.entries.iter() {
-            let Some(publisher) = self.publishers.at(entry.publisher) else { continue };
-            let place = Place { publisher: publisher.id(), sequence: entry.sequence, tail: &tail };
-            keep(Change::Received(place));
-            if entry.is_discarded {
-                keep(Change::Discarded(place));
-            }
-        }
-        // Last, for it goes when something else moves.
-        self.time.iter().for_each(|time| keep(Change::Time(time)));
-    }
-
-    fn snapshot_publishers(&self, keep: &mut impl FnMut(Change<'_>)) {
-        for publisher in self.publishers.iter() {
-            if let Some(dropped) = &publisher.dropped {
-                keep(Change::Passed(dropped.place()));
-            }
-            if let Some(listed) = &publisher.listed {
-                keep(Change::Listed(listed.place()));
-            }
-            let held = publisher.held.back().and_then(|number| self.entries.get(*number));
-            let dropped = publisher.dropped.as_ref().map(|spot| spot.sequence);
-            match publisher.top {
-                Some(top) if held.map(|entry| entry.sequence).max(dropped) < Some(top) => {
-                    keep(Change::Known(Place { publisher: publisher.id(), sequence: top, tail: b"" }));
-                }
-                _ => (),
-            }
         }
     }
 }

@@ -109,6 +109,7 @@ impl Entries {
     }
 
     /// Every entry with its tail, oldest first.
+    #[cfg(feature = "file-store")]
     pub(super) fn iter(&self) -> impl Iterator<Item = (&Entry, Vec<u8>)> {
         let mut at = 0;
         self.queue.iter().map(move |entry| {
@@ -162,6 +163,7 @@ mod tests {
         assert!(entries.get(9).is_none() && !entries.get(10).unwrap().is_discarded);
     }
 
+    #[cfg(feature = "file-store")]
     #[test]
     fn every_entry_is_shown_with_its_tail() {
         let mut entries = Entries::starting_at(1);

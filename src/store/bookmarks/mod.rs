@@ -14,8 +14,10 @@ mod change;
 mod entries;
 mod place;
 mod publishers;
+#[cfg(feature = "file-store")]
+mod restart;
 mod subscriptions;
-#[cfg(test)]
+#[cfg(all(test, feature = "file-store"))]
 mod vectors;
 
 use std::ops::Bound;
@@ -269,21 +271,6 @@ impl Subscription {
         let places = places.into_iter().map(Spot::bookmark).chain(self.time.clone());
         let point = Bookmark::list(places).unwrap_or(Bookmark::EPOCH);
         self.range.as_ref().map_or_else(|| point.clone(), |range| range.resumed_after(&point))
-    }
-
-    /// Adds a time to start at, for a server that no longer knows the places (BS-27).
-    pub(crate) fn start_no_later_than(&mut self, time: &Bookmark) {
-        if self.recent.is_some() {
-            self.time = Some(time.clone());
-        }
-    }
-
-    /// From here on nothing counts as delivered that is outstanding, for the process it was delivered to is gone (BS-23). Nor
-    /// does what was discarded out of turn: to go on there could pass what is outstanding before it.
-    pub(crate) fn reopen(&mut self) {
-        for publisher in self.publishers.iter_mut() {
-            publisher.delivered = publisher.before_delivery().cloned();
-        }
     }
 
     /// The number of the oldest message that is held.

@@ -131,6 +131,7 @@ impl Spot {
         }
     }
 
+    #[cfg(feature = "file-store")]
     pub(crate) fn place(&self) -> Place<'_> {
         Place { publisher: self.publisher, sequence: self.sequence, tail: &self.tail }
     }

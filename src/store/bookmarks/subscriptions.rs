@@ -80,6 +80,7 @@ impl Subscriptions {
         self.slots.iter().enumerate().filter_map(|(slot, tracked)| Some((slot, tracked.as_ref()?)))
     }
 
+    #[cfg(feature = "file-store")]
     pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Tracked> {
         self.slots.iter_mut().flatten()
     }

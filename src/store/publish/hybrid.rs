@@ -10,7 +10,6 @@ use super::keeper::{Appended, Backing, Keeper};
 use super::memory::Segments;
 use crate::error::{Error, Result};
 use crate::store::StoreEntry;
-use crate::store::number::Number;
 use crate::store::sequence::History;
 use crate::store::{PublishStoreResizeHandler, StoreReplayer};
 
@@ -116,7 +115,7 @@ impl Hybrid {
         for _ in self.low_watermark..self.memory.count() {
             self.frame.clear();
             let Some(next) = self.memory.copy(moved, u64::MAX, 0, &mut self.frame) else { break };
-            outcome = self.journal.append_frame(next - 1, &self.frame);
+            outcome = self.journal.append(next - 1, &self.frame);
             if !matches!(outcome, Ok(Appended::Kept)) {
                 break;
             }
@@ -146,14 +145,14 @@ impl Hybrid {
 }
 
 impl Backing for Hybrid {
-    fn append(&mut self, number: &Number, entry: &StoreEntry<'_>) -> Result<Appended> {
+    fn append(&mut self, number: u64, frame: &[u8]) -> Result<Appended> {
         if self.memory.count() >= self.threshold {
             match self.spill()? {
                 Appended::Kept => {}
                 full => return Ok(full),
             }
         }
-        self.memory.append(number, entry)
+        self.memory.append(number, frame)
     }
 
     fn grow(&mut self, bytes: u64) -> Result<()> {

@@ -6,10 +6,9 @@ use super::memory::no_segment;
 use super::recovery::{Known, Recovered, recover};
 use super::runs::Runs;
 use super::volume::{Found, Place, Volume, refusal};
-use crate::error::{Error, ErrorKind, Result};
-use crate::store::StoreEntry;
+use crate::error::{Error, Result};
+use crate::store::entry::no_memory;
 use crate::store::layout::{self, Header, Part, RECORD_HEADER, record_size, seal};
-use crate::store::number::Number;
 use crate::store::scan::{content, scan};
 use crate::store::sequence::History;
 
@@ -135,23 +134,6 @@ impl Journal {
         self.last_epoch = recovered.epoch;
         self.last = recovered.last;
         self.damage = recovered.damage;
-    }
-
-    /// Writes the frame of the message with this number, which is above all others.
-    pub(crate) fn append_frame(&mut self, number: u64, frame: &[u8]) -> Result<Appended> {
-        layout::begin(&mut self.record);
-        self.record.try_reserve(frame.len() + layout::ALIGNMENT).map_err(no_memory)?;
-        self.record.extend_from_slice(frame);
-        self.put_and_tidy(number)
-    }
-
-    #[inline]
-    fn put_and_tidy(&mut self, number: u64) -> Result<Appended> {
-        let outcome = self.put(number);
-        if self.record.capacity() > KEPT_BUFFER {
-            self.record = Vec::new();
-        }
-        outcome
     }
 
     /// Writes the frame that is in `record`.
@@ -373,12 +355,15 @@ impl Journal {
 
 impl Backing for Journal {
     #[inline]
-    fn append(&mut self, number: &Number, entry: &StoreEntry<'_>) -> Result<Appended> {
-        let entry = entry.measure()?;
+    fn append(&mut self, number: u64, frame: &[u8]) -> Result<Appended> {
         layout::begin(&mut self.record);
-        self.record.try_reserve(entry.size + layout::ALIGNMENT).map_err(no_memory)?;
-        entry.encode(number, &mut self.record)?;
-        self.put_and_tidy(number.value())
+        self.record.try_reserve(frame.len() + layout::ALIGNMENT).map_err(no_memory)?;
+        self.record.extend_from_slice(frame);
+        let outcome = self.put(number);
+        if self.record.capacity() > KEPT_BUFFER {
+            self.record = Vec::new();
+        }
+        outcome
     }
 
     fn grow(&mut self, bytes: u64) -> Result<()> {
@@ -466,10 +451,6 @@ fn release(volume: &mut Volume, free: &mut Vec<Place>, place: Place) {
     free.push(place);
 }
 
-fn no_memory(error: std::collections::TryReserveError) -> Error {
-    Error::new(ErrorKind::Store, "no memory for a message").with_source(error)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -509,7 +490,7 @@ mod tests {
     }
 
     fn append(journal: &mut Journal, number: u64, size: usize) {
-        assert_eq!(journal.append_frame(number, &vec![number as u8; size]).unwrap(), Appended::Kept);
+        assert_eq!(journal.append(number, &vec![number as u8; size]).unwrap(), Appended::Kept);
     }
 
     #[test]
@@ -518,7 +499,7 @@ mod tests {
         let mut journal = path.open();
         let sizes = [0, 1, 4072, 4073, 100, 2 * 4072, 2 * 4072 + 1, 3 * 4072 - 1, 7];
         for (number, size) in (1..).zip(sizes) {
-            if let Appended::Full(bytes) = journal.append_frame(number, &vec![number as u8; size]).unwrap() {
+            if let Appended::Full(bytes) = journal.append(number, &vec![number as u8; size]).unwrap() {
                 journal.grow(bytes).unwrap();
                 append(&mut journal, number, size);
             }
@@ -574,7 +555,7 @@ mod tests {
         let mut journal = path.open();
         journal.last_epoch = u32::MAX - 1;
         append(&mut journal, 1, 4000);
-        let error = journal.append_frame(2, &[b'x'; 4000]).unwrap_err();
+        let error = journal.append(2, &[b'x'; 4000]).unwrap_err();
         assert!(error.to_string().contains("worn out"), "{error}");
         assert!(kept(&mut journal, 1, 4000));
     }

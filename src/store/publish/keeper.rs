@@ -12,7 +12,6 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::Message;
-use crate::store::number::Number;
 use crate::store::sequence::{History, Sequences};
 use crate::store::{PublishStore, PublishStoreResizeHandler, StoreEntry, StoreReplayer};
 use crate::wire::block::HeaderReader;
@@ -20,13 +19,15 @@ use crate::wire::{Block, MAX_FRAME};
 
 /// A publisher whose store may not grow asks again after this long, or sooner if there is room.
 const ASK_AGAIN: Duration = Duration::from_millis(100);
+/// Memory for a frame is kept up to so many bytes.
+const KEPT_FRAME: usize = 64 << 10;
 /// A replay takes about so many bytes from the store at a time.
 const BATCH: usize = 64 << 10;
 
 /// Where the frames of a store are.
 pub(crate) trait Backing: Send {
     /// Writes the frame of the message with this number, which is above all others.
-    fn append(&mut self, number: &Number, entry: &StoreEntry<'_>) -> Result<Appended>;
+    fn append(&mut self, number: u64, frame: &[u8]) -> Result<Appended>;
 
     /// Makes room up to this size, as [`Appended::Full`] has named it. Less than there is changes nothing.
     fn grow(&mut self, bytes: u64) -> Result<()>;
@@ -80,6 +81,8 @@ pub(crate) struct Keeper<B> {
 struct State<B> {
     sequences: Sequences,
     backing: B,
+    /// The frame of a message whose publisher has no use for it.
+    frame: Vec<u8>,
     /// No flusher waits for a lower number.
     awaited: u64,
     /// Counts the discards that made room.
@@ -95,7 +98,14 @@ impl<B: Backing> Keeper<B> {
     pub(crate) fn new(backing: B, history: History) -> Keeper<B> {
         let sequences = Sequences::new(history);
         Keeper {
-            state: Mutex::new(State { sequences, backing, awaited: u64::MAX, rooms: 0, waiting: 0 }),
+            state: Mutex::new(State {
+                sequences,
+                backing,
+                frame: Vec::new(),
+                awaited: u64::MAX,
+                rooms: 0,
+                waiting: 0,
+            }),
             discarded: Condvar::new(),
             room: Condvar::new(),
             resize_handler: Mutex::new(None),
@@ -160,13 +170,14 @@ impl<B: Backing> Keeper<B> {
 }
 
 impl<B: Backing> State<B> {
-    fn append(&mut self, entry: &StoreEntry<'_>) -> Result<Appended> {
+    fn append(&mut self, entry: &StoreEntry<'_>, frame: &mut Vec<u8>) -> Result<Appended> {
         if self.sequences.is_fresh() {
             self.begin()?;
         }
         let number =
             self.sequences.upcoming().map_err(|error| Error::new(ErrorKind::Store, error.to_string()))?;
-        self.backing.append(number, entry)
+        entry.measure()?.write(number, frame)?;
+        self.backing.append(number.value(), frame)
     }
 
     #[cold]
@@ -178,9 +189,19 @@ impl<B: Backing> State<B> {
 
 impl<B: Backing> PublishStore for Keeper<B> {
     fn store(&self, entry: &StoreEntry<'_>) -> Result<u64> {
+        let mut frame = std::mem::take(&mut self.state.lock().frame);
+        let stored = self.store_framed(entry, &mut frame);
+        if frame.capacity() <= KEPT_FRAME {
+            self.state.lock().frame = frame;
+        }
+        stored
+    }
+
+    #[inline]
+    fn store_framed(&self, entry: &StoreEntry<'_>, frame: &mut Vec<u8>) -> Result<u64> {
         let mut state = self.state.lock();
         loop {
-            match state.append(entry)? {
+            match state.append(entry, frame)? {
                 Appended::Kept => return Ok(state.sequences.assign()),
                 Appended::Full(bytes) => self.make_room(&mut state, bytes, entry.may_wait)?,
             }

@@ -4,7 +4,6 @@ use super::delegate_publish_store;
 use super::keeper::{Appended, Backing, Keeper};
 use super::runs::Runs;
 use crate::error::{Error, ErrorKind, Result};
-use crate::store::number::Number;
 use crate::store::sequence::History;
 use crate::store::{PublishStoreResizeHandler, StoreEntry, StoreReplayer};
 
@@ -142,22 +141,19 @@ impl Segments {
 
 impl Backing for Segments {
     #[inline]
-    fn append(&mut self, number: &Number, entry: &StoreEntry<'_>) -> Result<Appended> {
-        let entry = entry.measure()?;
-        if !self.is_ready_for(number.value(), entry.size) {
-            self.open_segment(number.value(), entry.size)?;
-        }
-        let Some(run) = self.runs.active() else { return Err(no_segment()) };
-        let frames = &mut run.place.frames;
-        let start = frames.len();
-        entry.encode(number, frames)?;
-        let size = (frames.len() - start) as u64;
+    fn append(&mut self, number: u64, frame: &[u8]) -> Result<Appended> {
+        let size = frame.len() as u64;
         if self.used + size > self.capacity {
-            frames.truncate(start);
             return Ok(Appended::Full(self.wanted(size)));
         }
+        if !self.is_ready_for(number, frame.len()) {
+            self.open_segment(number, frame.len())?;
+        }
+        let Some(run) = self.runs.active() else { return Err(no_segment()) };
         // A frame is at most 1 GiB, and a second one only goes into a segment of 256 KiB.
-        run.push(number.value(), start as u32);
+        let start = run.place.frames.len() as u32;
+        run.place.frames.extend_from_slice(frame);
+        run.push(number, start);
         self.used += size;
         Ok(Appended::Kept)
     }

@@ -38,6 +38,11 @@ macro_rules! delegate_publish_store {
                 $store.store(entry)
             }
 
+            #[inline]
+            fn store_framed(&$self, entry: &StoreEntry<'_>, frame: &mut Vec<u8>) -> Result<u64> {
+                $store.store_framed(entry, frame)
+            }
+
             fn discard_up_to(&$self, sequence: u64) -> Result<()> {
                 $store.discard_up_to(sequence)
             }

@@ -95,12 +95,12 @@ pub enum RecoveryPointFactory {
     #[default]
     Fixed,
     /// The value at the moment it is read: cheaper for an adapter that reads only few of its updates, such as a
-    /// [conflating](crate::ConflatingRecoveryPointAdapter) one.
+    /// conflating one.
     Dynamic,
 }
 
 /// Keeps the latest recovery point of each subscription outside of a bookmark store: in a database, a file of your own, or
-/// with [`SowRecoveryPointAdapter`](crate::SowRecoveryPointAdapter) on a server.
+/// a topic of a server.
 ///
 /// # Contract
 ///

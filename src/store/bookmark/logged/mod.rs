@@ -25,7 +25,7 @@ use crate::error::Result;
 ///
 /// * **One file, one process.** The file is locked as long as the store exists. A second opening fails. Other programs must
 ///   not write to it meanwhile, nor shorten it: its end is mapped into memory.
-/// * **Size.** A message takes 32 bytes of the file, its discard as many, until the file is [pruned](BookmarkStore::prune): do
+/// * **Size.** A message takes 32 bytes of the file, its discard as many, until the file is [pruned](crate::BookmarkStore::prune): do
 ///   that while idle, or before the program ends. A file that nobody prunes prunes itself, on the receive thread, which takes
 ///   some milliseconds, when it is [large](LoggedBookmarkStoreOptions::prune_at) and twice what it was after it was last
 ///   pruned. While it is open the file has [some room](LoggedBookmarkStoreOptions::growth) at its end. Next to it a file of the same name with `.tmp` at
