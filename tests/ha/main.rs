@@ -4,6 +4,8 @@
 mod support;
 
 mod backed;
+#[cfg(feature = "file-store")]
+mod bookmarks;
 mod closing;
 mod connecting;
 mod fault_sweep;
