@@ -2,9 +2,9 @@
 //!
 //! The servers share what they remember. Faults strike them at random: connections are closed, reset, cut off in the middle
 //! of a frame, fed with garbage and frozen; logons, subscriptions and queries are refused; answers are late; a server stops
-//! and comes back. The clients go on, and in the end everything that was published is there, once and in order; every
-//! subscription is live, once; every thread has come to its end; and there are no more threads and descriptors than there
-//! were in the beginning.
+//! and comes back. The clients go on, and in the end everything that was published is there, once and in order; a bookmark
+//! subscription has got all of it; every other subscription is live, once; every thread has come to its end; and there are
+//! no more threads and descriptors than there were in the beginning.
 //!
 //! ```text
 //! cargo run --example soak -- [--seconds N] [--seed N]
@@ -24,8 +24,8 @@ use std::time::{Duration, Instant};
 
 use amps_client::testing::{ArmedFault, Cluster, Damage, Fault, Gate, Server, When};
 use amps_client::{
-    AckType, Command, ConnectionState, DefaultServerChooser, Error, ErrorKind, HAClient, HAClientBuilder,
-    MemoryPublishStore, Message, PublishStore,
+    AckType, Bookmark, BookmarkStore, Command, ConnectionState, DefaultServerChooser, Error, ErrorKind,
+    HAClient, HAClientBuilder, MemoryBookmarkStore, MemoryPublishStore, Message, PublishStore,
 };
 #[cfg(feature = "file-store")]
 use amps_client::{FilePublishStore, HybridPublishStore};
@@ -74,12 +74,15 @@ fn soak(seconds: u64, seed: u64) -> Outcome<Report> {
     let desk = Arc::new(Desk::default());
     let mut subscribers = Vec::new();
     for number in 0..SUBSCRIBERS {
-        let client = client(&cluster, &desk, format!("s{number}"), Arc::new(MemoryPublishStore::new()))?;
-        subscribers.push(Subscriber::start(number, client, &desk)?);
+        let bookmarks = Arc::new(MemoryBookmarkStore::new());
+        let builder = HAClient::builder(format!("s{number}")).bookmark_store(Arc::clone(&bookmarks));
+        let client = client(builder, &cluster, &desk)?;
+        subscribers.push(Subscriber::start(number, client, bookmarks, &desk)?);
     }
     let mut publishers = Vec::new();
     for number in 0..PUBLISHERS {
-        let client = client(&cluster, &desk, format!("p{number}"), store(number)?)?;
+        let builder = HAClient::builder(format!("p{number}")).publish_store(store(number)?);
+        let client = client(builder, &cluster, &desk)?;
         publishers.push(Publisher::start(number, client, &desk));
     }
 
@@ -196,18 +199,12 @@ impl Desk {
 }
 
 /// A client of both servers that is connected.
-fn client(
-    cluster: &Cluster,
-    desk: &Arc<Desk>,
-    name: String,
-    store: Arc<dyn PublishStore>,
-) -> Result<HAClient, Error> {
+fn client(builder: HAClientBuilder, cluster: &Cluster, desk: &Arc<Desk>) -> Result<HAClient, Error> {
     let chooser: DefaultServerChooser = cluster.uris("json").iter().collect();
-    let builder: HAClientBuilder = HAClient::builder(name)
+    let client = builder
         .server_chooser(chooser.give_up_after(None)) // a refused logon is bad weather here
         .reconnect_delay(Duration::from_millis(10))
-        .publish_store(store);
-    let client = builder.build()?;
+        .build()?;
     client.set_heartbeat(Duration::from_secs(1))?;
     client.set_logon_timeout(Some(Duration::from_millis(500)));
     let desk = Arc::clone(desk);
@@ -284,7 +281,8 @@ impl Publisher {
     }
 }
 
-/// Follows the orders with a handler and on a stream, asks for records, and comes and goes with other subscriptions.
+/// Follows the orders with a handler, which gets all of them, and on a stream, which gets those that come while it is
+/// there; asks for records, and comes and goes with other subscriptions.
 struct Subscriber {
     client: HAClient,
     by_handler: Arc<Seen>,
@@ -293,12 +291,19 @@ struct Subscriber {
 }
 
 impl Subscriber {
-    fn start(number: usize, client: HAClient, desk: &Arc<Desk>) -> Result<Subscriber, Error> {
-        let (by_handler, by_stream) = (Arc::new(Seen::default()), Arc::new(Seen::default()));
-        let seen = Arc::clone(&by_handler);
-        let judge = Arc::clone(desk);
-        client.subscribe_async("orders", "", move |message: &Message| {
+    fn start(
+        number: usize,
+        client: HAClient,
+        bookmarks: Arc<MemoryBookmarkStore>,
+        desk: &Arc<Desk>,
+    ) -> Result<Subscriber, Error> {
+        let by_handler = Arc::new(Seen { is_complete: true, ..Seen::default() });
+        let by_stream = Arc::new(Seen::default());
+        let (seen, judge) = (Arc::clone(&by_handler), Arc::clone(desk));
+        let replay = Command::subscribe("orders").sub_id("all").bookmark(Bookmark::MOST_RECENT);
+        client.execute_async(replay, move |message: &Message| {
             seen.note(&format!("handler {number}"), message, &judge);
+            bookmarks.discard(message)
         })?;
         let orders = client.subscribe("orders", "")?;
         let (seen, judge) = (Arc::clone(&by_stream), Arc::clone(desk));
@@ -347,10 +352,12 @@ fn ask(who: &str, client: &HAClient, desk: &Desk) {
     }
 }
 
-/// The last message of each publisher. A subscription misses what comes in an outage, but it sees nothing twice.
+/// The last message of each publisher. A subscription without a bookmark misses what comes in an outage; none sees
+/// anything twice.
 #[derive(Default)]
 struct Seen {
     last: Mutex<BTreeMap<u64, u64>>,
+    is_complete: bool,
 }
 
 impl Seen {
@@ -358,7 +365,7 @@ impl Seen {
         match order(message.data()) {
             Some((publisher, n)) => {
                 let before = lock(&self.last).insert(publisher, n).unwrap_or(0);
-                if before >= n {
+                if before >= n || (self.is_complete && before + 1 != n) {
                     desk.complain(format!("{who}: message {n} of publisher {publisher} behind {before}"));
                 }
             }
