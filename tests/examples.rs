@@ -423,6 +423,18 @@ fn all_of_them_fail_where_there_is_no_server() {
     }
 }
 
+/// A short one; longer ones are run by hand.
+#[test]
+fn a_storm_loses_nothing_and_leaves_nothing_behind() {
+    let seed = "20261124";
+    let outcome = Program::start("soak", &["--seconds", "3", "--seed", seed], Stdio::null()).finish();
+    assert!(outcome.status.success(), "{outcome:#?}");
+    let line = outcome.lines.last().unwrap();
+    assert!(line.starts_with("held: 0 lost, 0 duplicated, 0 stuck; "), "{line}");
+    let outcome = Program::start("soak", &["--seconds", "long"], Stdio::null()).finish();
+    assert_eq!((outcome.lines.len(), outcome.status.code()), (0, Some(2)), "{outcome:?}");
+}
+
 #[test]
 fn every_program_is_run_by_a_test() {
     let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
@@ -431,7 +443,7 @@ fn every_program_is_run_by_a_test() {
         .filter(|path| path.extension().is_some_and(|extension| extension == "rs"))
         .map(|path| path.file_stem().unwrap().to_string_lossy().into_owned())
         .collect();
-    let tested = PROGRAMS.into_iter().chain(TROUBLE).chain(["embedded_server", "loadgen"]);
+    let tested = PROGRAMS.into_iter().chain(TROUBLE).chain(["embedded_server", "loadgen", "soak"]);
     let tested = tested.map(str::to_owned).collect();
     assert_eq!(programs, tested);
 }
