@@ -156,6 +156,15 @@ impl Time {
         UNIX_EPOCH.checked_add(self.0).unwrap_or(UNIX_EPOCH)
     }
 
+    pub(crate) fn of_system(time: SystemTime) -> Time {
+        Time(time.duration_since(UNIX_EPOCH).unwrap_or_default())
+    }
+
+    /// The same in whole microseconds, as headers show it.
+    pub(crate) fn micros(self) -> Time {
+        Time(Duration::new(self.0.as_secs(), self.0.subsec_micros() * 1_000))
+    }
+
     /// As a header shows it (B-7).
     pub(crate) fn text(self) -> String {
         timestamp::format(self.system())

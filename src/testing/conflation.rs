@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::clock::Time;
 use super::delivery::{Leaving, News, Outcome};
 use super::frames::{Delivery, Outgoing};
+use super::journal::Mark;
 use super::payload::{Identifier, merge};
 use super::record_key::record_key;
 use super::state::TopicInfo;
@@ -36,6 +37,8 @@ struct Held {
     whole: Vec<u8>,
     correlation_id: String,
     user_id: String,
+    /// The bookmark of the first message held.
+    mark: Option<Mark>,
     /// The time of the first message held.
     time: Time,
     due: Time,
@@ -171,6 +174,7 @@ impl Held {
             whole: record.payload.clone(),
             correlation_id: record.correlation_id.clone(),
             user_id: news.change.user_id.clone(),
+            mark: record.mark,
             time,
             due: time.plus(interval),
         })
@@ -179,6 +183,7 @@ impl Held {
     /// Takes the place of a message that was held, and of its interval.
     fn follow(&mut self, old: &Held) {
         self.time = old.time;
+        self.mark = old.mark;
         self.due = old.due;
         if self.kind == Kind::Delta {
             let merged = match old.kind {
@@ -195,13 +200,19 @@ impl Held {
         }
     }
 
+    /// The bookmark as it is shown: none on a message that tells of a record out of focus.
+    fn bookmark(&self, wants: Wants) -> String {
+        let shown = wants.bookmark && !matches!(self.kind, Kind::Oof(_));
+        self.mark.filter(|_| shown).map(|mark| mark.to_string()).unwrap_or_default()
+    }
+
     fn frame(&self, sub_id: &str, wants: Wants) -> Outgoing {
         let delivery = Delivery {
             topic: &self.topic.name,
             sub_ids: sub_id,
             sow_key: if wants.sow_key { &self.sow_key } else { "" },
             timestamp: &if wants.timestamp { self.time.text() } else { String::new() },
-            bookmark: "",
+            bookmark: &self.bookmark(wants),
             correlation_id: &self.correlation_id,
             user_id: &self.user_id,
             payload: &self.body,

@@ -88,6 +88,11 @@ impl Connection {
         }
     }
 
+    /// Queues a frame that was read from the journal.
+    pub(crate) fn send_replayed(&self, frame: Outgoing, now: Time) {
+        self.outbox.push_replayed(frame, now);
+    }
+
     /// Queues the records of a query.
     pub(crate) fn send_results(&self, results: Results, now: Time) {
         self.outbox.push_results(results, now);

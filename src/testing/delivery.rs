@@ -153,6 +153,9 @@ impl World {
             let told = instance.conflate(&news, told, &mut self.timers);
             instance.tell(&news, &told, self.now);
         }
+        if let Some(place) = change.place {
+            self.follow(place);
+        }
     }
 
     /// Sends what a conflated subscription held for a key, its interval being over.
@@ -174,7 +177,7 @@ impl Instance {
     fn outcomes(&self, news: &News<'_>) -> Vec<(u64, Outcome)> {
         let topic = &news.change.topic;
         let outcome = |number: u64| {
-            let subscription = self.subscriptions.get(number)?;
+            let subscription = self.subscriptions.get(number).filter(|sub| sub.replay().is_none())?;
             let verdict = self.verdicts.verdict(&subscription.question(&topic.name));
             Some((number, news.outcome(subscription, &verdict))).filter(|(_, o)| *o != Outcome::Nothing)
         };
@@ -264,12 +267,14 @@ fn frame(news: &News<'_>, outcome: Outcome, to: &[&Subscription]) -> Outgoing {
     let record = news.record(outcome);
     let timed = to.iter().any(|sub| sub.wants.timestamp);
     let keyed = to.iter().any(|sub| sub.wants.sow_key);
+    let marked = to.iter().any(|sub| sub.wants.bookmark) && !matches!(outcome, Outcome::Oof(_));
+    let mark = record.filter(|_| marked).and_then(|record| record.mark);
     let delivery = Delivery {
         topic: &news.change.topic.name,
         sub_ids: &sub_ids.join(","),
         sow_key: record.filter(|_| keyed).map_or("", |record| &record.key),
         timestamp: &if timed { news.change.time.text() } else { String::new() },
-        bookmark: "",
+        bookmark: &mark.map(|mark| mark.to_string()).unwrap_or_default(),
         correlation_id: record.map_or("", |record| &record.correlation_id),
         user_id: &news.change.user_id,
         payload: news.body(outcome),

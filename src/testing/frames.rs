@@ -21,6 +21,8 @@ pub(crate) enum Point {
     PersistedAck,
     GroupEnd,
     Completed,
+    /// The first live message of a bookmark subscription.
+    Live,
     Heartbeat,
 }
 
@@ -155,20 +157,16 @@ pub(crate) struct Batch {
 }
 
 impl Batch {
-    /// Adds a record: its header, then its payload.
-    pub(crate) fn push(&mut self, sow_key: &str, timestamp: &str, correlation_id: &str, payload: &[u8]) {
+    /// Adds a record: its header, of which empty texts are left out, then its payload.
+    pub(crate) fn push(&mut self, texts: &[(Field, &str)], payload: &[u8]) {
         self.body.extend_from_slice(b"{\"l\":");
         push_decimal(&mut self.body, payload.len() as u64);
-        let texts =
-            [(Field::SowKey, sow_key), (Field::Timestamp, timestamp), (Field::CorrelationId, correlation_id)];
-        for (field, value) in texts {
-            if !value.is_empty() {
-                self.body.extend_from_slice(b",\"");
-                self.body.extend_from_slice(field.key().as_bytes());
-                self.body.extend_from_slice(b"\":\"");
-                escape_into(&mut self.body, value.as_bytes());
-                self.body.push(b'"');
-            }
+        for (field, value) in texts.iter().filter(|(_, value)| !value.is_empty()) {
+            self.body.extend_from_slice(b",\"");
+            self.body.extend_from_slice(field.server_key().as_bytes());
+            self.body.extend_from_slice(b"\":\"");
+            escape_into(&mut self.body, value.as_bytes());
+            self.body.push(b'"');
         }
         self.body.push(b'}');
         self.body.extend_from_slice(payload);
@@ -252,8 +250,8 @@ mod tests {
     #[test]
     fn a_batch_holds_an_inner_header_and_a_payload_for_each_record() {
         let mut batch = Batch::default();
-        batch.push("111", "", "", b"{\"id\":1}");
-        batch.push("222", "", "a\"c", b"{\"id\":22}");
+        batch.push(&[(Field::SowKey, "111"), (Field::Timestamp, "")], b"{\"id\":1}");
+        batch.push(&[(Field::SowKey, "222"), (Field::CorrelationId, "a\"c")], b"{\"id\":22}");
         assert_eq!((batch.len(), batch.size()), (2, 62));
         assert_eq!(
             text(&batch.frame("auto7", "orders")),

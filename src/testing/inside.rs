@@ -137,6 +137,26 @@ impl Server {
         self.hub.lock().state.sequences.forget(client_name)
     }
 
+    /// Forgets the oldest messages of the journal, and keeps so many of the last ones; 0 forgets them all.
+    ///
+    /// Their bookmarks are unknown from then on: a client that resumes at one starts at the end of the journal, or as its
+    /// option `bookmark_not_found` says. Records and sequence numbers stay.
+    ///
+    /// ```
+    /// use amps_client::testing::Server;
+    ///
+    /// # fn main() -> amps_client::Result<()> {
+    /// let server = Server::quick()?;
+    /// (1..=3).try_for_each(|n| server.publish("ticks", n.to_string()))?;
+    /// server.truncate_journal(1);
+    /// assert_eq!(server.journal()[0].payload, b"3");
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn truncate_journal(&self, keep: usize) {
+        self.hub.lock().state.journal.keep(keep);
+    }
+
     /// Lets clients log on, or refuses every logon with `authentication disabled`. Sessions that are there stay.
     pub fn allow_logons(&self, allow: bool) {
         if let Some(instance) = self.hub.lock().instances.get_mut(self.instance) {

@@ -3,7 +3,9 @@
 use std::fmt::Write;
 use std::time::{Duration, Instant, SystemTime};
 
+use super::journal::Journal;
 use super::recorder::{Counters, SeenFrame};
+use super::replay::Replay;
 use super::server::Server;
 use super::session::Session;
 use super::subscriptions::Subscription;
@@ -73,6 +75,11 @@ pub struct SubscriptionInfo {
     pub filter: String,
     /// The options of the command.
     pub options: String,
+    /// The bookmark of the last message in the journal that a bookmark subscription is past, whether it got that message
+    /// or was not interested in it. `None` if there is none, and for other subscriptions.
+    pub bookmark: Option<String>,
+    /// Whether a bookmark subscription is paused.
+    pub is_paused: bool,
 }
 
 /// One record of a SOW topic of a [`Server`].
@@ -137,7 +144,8 @@ impl Server {
     pub fn subscriptions(&self) -> Vec<SubscriptionInfo> {
         let turn = self.hub.look();
         let instance = turn.instances.get(self.instance);
-        instance.into_iter().flat_map(|i| i.subscriptions.iter()).map(subscription_info).collect()
+        let all = instance.into_iter().flat_map(|instance| instance.subscriptions.iter());
+        all.map(|subscription| subscription_info(subscription, &turn.state.journal)).collect()
     }
 
     /// The records of the SOW topic of this name, the oldest first; of every message type, if it exists for several.
@@ -158,7 +166,7 @@ impl Server {
     pub fn journal(&self) -> Vec<JournalEntry> {
         let turn = self.hub.look();
         let info = turn.state.journal.entries().map(|entry| JournalEntry {
-            bookmark: entry.bookmark(),
+            bookmark: entry.mark.to_string(),
             topic: entry.topic.name.clone(),
             payload: entry.record.payload.clone(),
             time: entry.record.time.system(),
@@ -290,7 +298,8 @@ fn session_info(session: &Session) -> Option<SessionInfo> {
     })
 }
 
-fn subscription_info(subscription: &Subscription) -> SubscriptionInfo {
+fn subscription_info(subscription: &Subscription, journal: &Journal) -> SubscriptionInfo {
+    let replay = subscription.replay();
     SubscriptionInfo {
         connection: subscription.session.number,
         client_name: subscription.identity.client_name.clone(),
@@ -298,5 +307,7 @@ fn subscription_info(subscription: &Subscription) -> SubscriptionInfo {
         topic: subscription.text.topic.clone(),
         filter: subscription.text.filter.clone(),
         options: subscription.text.options.clone(),
+        bookmark: replay.and_then(|replay| replay.mark(journal)).map(|mark| mark.to_string()),
+        is_paused: replay.is_some_and(Replay::is_paused),
     }
 }

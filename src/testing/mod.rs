@@ -30,8 +30,11 @@
 //! * A journal of chosen topics ([`Topic::journaled`], [`ServerBuilder::journal`]), with all that comes with it: unique
 //!   client names, and `persisted` acknowledgements for many publishes at once.
 //!
-//! What it does not do it refuses with `not supported`: bookmark subscriptions, queues, aggregation, pagination and
-//! field selection. The journal is not replayed yet. Without a journal a publish is acknowledged as persisted when it is
+//! * Bookmark subscriptions, which replay the journal: from any bookmark, list, time or range, at a chosen rate, with
+//!   pause and resume, and then live.
+//!
+//! What it does not do it refuses with `not supported`: queues, aggregation, pagination, field selection, and queries of
+//! the past. Without a journal a publish is acknowledged as persisted when it is
 //! processed, and client names need not be unique.
 //!
 //! # Testing with it
@@ -83,6 +86,7 @@ mod reader;
 mod record_key;
 mod recorder;
 mod refusal;
+mod replay;
 mod scripted;
 mod sequences;
 mod server;

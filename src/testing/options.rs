@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::payload::Identifier;
 use super::refusal::Refusal;
+use super::replay::{NotFound, Rate};
 
 /// What an option string asks for. Options on a kind of command that knows nothing of them count for nothing.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -23,6 +24,12 @@ pub(crate) struct Options {
     pub(crate) skip_n: Option<u64>,
     pub(crate) conflation: Option<Duration>,
     pub(crate) conflation_key: Option<Vec<Identifier>>,
+    pub(crate) bookmark: bool,
+    pub(crate) live: bool,
+    pub(crate) not_found: NotFound,
+    pub(crate) rate: Option<Rate>,
+    pub(crate) rate_max_gap: Option<Duration>,
+    pub(crate) max_backlog: Option<u64>,
     /// Options this server knows and does not do.
     pub(crate) unsupported: bool,
 }
@@ -61,7 +68,9 @@ impl Options {
             "non_regex_topic" => self.non_regex_topic = true,
             "cancel" => self.cancel = true,
             "expire" => self.expire = true,
-            "bookmark" | "live" | "fully_durable" | "none" | "" => {}
+            "bookmark" => self.bookmark = true,
+            "live" => self.live = true,
+            "fully_durable" | "none" | "" => {}
             _ => return false,
         }
         true
@@ -73,10 +82,12 @@ impl Options {
             "skip_n" => self.skip_n = Some(number(value)?),
             "conflation" => self.conflation = conflation(value)?,
             "conflation_key" => self.conflation_key = Some(identifiers(value)?),
-            "max_backlog" => drop(number(value)?),
-            "bookmark_not_found" if matches!(value, "now" | "epoch" | "fail") => {}
+            "max_backlog" => self.max_backlog = Some(number(value)?),
+            "bookmark_not_found" => self.not_found = not_found(value)?,
+            "rate" => self.rate = Some(Rate::parse(value).ok_or(Refusal::InvalidOptions)?),
+            "rate_max_gap" => self.rate_max_gap = Some(interval(value).ok_or(Refusal::InvalidOptions)?),
             "projection" if value.len() > MAX_PROJECTION => return Err(Refusal::ProjectionTooLarge),
-            "rate" | "rate_max_gap" | "select" | "projection" | "grouping" => self.unsupported = true,
+            "select" | "projection" | "grouping" => self.unsupported = true,
             _ => return Ok(false),
         }
         Ok(true)
@@ -113,6 +124,15 @@ pub(crate) fn interval(text: &str) -> Option<Duration> {
 
 fn number(value: &str) -> Result<u64, Refusal> {
     value.parse().map_err(|_| Refusal::InvalidOptions)
+}
+
+fn not_found(value: &str) -> Result<NotFound, Refusal> {
+    match value {
+        "now" => Ok(NotFound::Now),
+        "epoch" => Ok(NotFound::Epoch),
+        "fail" => Ok(NotFound::Fail),
+        _ => Err(Refusal::InvalidOptions),
+    }
 }
 
 fn conflation(value: &str) -> Result<Option<Duration>, Refusal> {
@@ -160,6 +180,8 @@ mod tests {
             "conflation_key=[a]",
             "max_backlog=many",
             "bookmark_not_found=maybe",
+            "rate=0",
+            "rate_max_gap=long",
             "OOF",
         ];
         for text in bad {
@@ -171,11 +193,12 @@ mod tests {
 
     #[test]
     fn options_of_later_stages_are_known_as_such() {
-        for text in ["rate=100KB", "rate_max_gap=1s", "select=[-/,+/id]", "projection=[/a]", "grouping=[/a]"]
-        {
+        for text in ["select=[-/,+/id]", "projection=[/a]", "grouping=[/a]"] {
             assert!(Options::parse(text).unwrap().unsupported, "{text}");
         }
-        for text in ["live", "fully_durable", "bookmark", "max_backlog=5", "bookmark_not_found=now"] {
+        for text in
+            ["live", "fully_durable", "bookmark", "max_backlog=5", "bookmark_not_found=now", "rate=2X"]
+        {
             assert!(!Options::parse(text).unwrap().unsupported, "{text}");
         }
     }

@@ -32,6 +32,14 @@ struct Queue {
     phase: Phase,
     /// Bytes of frames that are not written yet, those in the writer's hands included.
     bytes: usize,
+    /// Bytes of replayed frames that are not written yet, those in the writer's hands included.
+    replayed: usize,
+    /// Those of them in the writer's hands.
+    writing_replayed: usize,
+    /// Whoever replays has more to send when there is room.
+    wants_more: bool,
+    /// The writer was sent for more just now.
+    has_asked: bool,
     /// The query results that are not wholly written, with what stops each.
     running: Vec<(String, Arc<AtomicBool>)>,
     /// What the writer has in its hands: when the oldest frame was queued, and how many bytes count.
@@ -50,6 +58,8 @@ struct Item {
 #[derive(Debug)]
 enum Content {
     Frame(Outgoing),
+    /// A frame that was read from the journal because there was room for it.
+    Replayed(Outgoing),
     Results(Box<Results>),
     Hindrance(Hindrance<Writing>),
 }
@@ -60,6 +70,8 @@ pub(crate) enum Ready {
     Frame(Queued),
     /// From here on writing is hampered.
     Hindrance(Hindrance<Writing>),
+    /// There is room for what is to be read from the journal.
+    Room,
 }
 
 /// A frame that was queued, when, and its number among what was queued. The frames of one query result share theirs.
@@ -84,6 +96,8 @@ pub(crate) struct Overrun;
 
 /// How much the writer takes in one go.
 const WRITE_SIZE: usize = 64 * 1024;
+/// How many bytes of replayed frames may wait.
+const REPLAY_SIZE: usize = 256 * 1024;
 /// How long a writer may take for one write before it counts as stuck.
 const GRACE: Duration = Duration::from_millis(20);
 /// How many unfinished queries a connection may have before its next one has to wait.
@@ -96,6 +110,10 @@ impl Outbox {
             last: 0,
             phase: Phase::Open,
             bytes: 0,
+            replayed: 0,
+            writing_replayed: 0,
+            wants_more: false,
+            has_asked: false,
             running: Vec::new(),
             writing: None,
             is_poked: false,
@@ -116,6 +134,27 @@ impl Outbox {
         queue.put(Content::Frame(frame), now);
         self.changed.notify_all();
         Ok(())
+    }
+
+    /// Queues a frame that was read from the journal; it does not count against the bound (Z-2).
+    pub(crate) fn push_replayed(&self, frame: Outgoing, now: Time) {
+        let mut queue = self.queue.lock();
+        if queue.phase == Phase::Open && !frame.bytes.is_empty() {
+            queue.replayed += frame.bytes.len();
+            queue.put(Content::Replayed(frame), now);
+            self.changed.notify_all();
+        }
+    }
+
+    /// True if another frame may be read from the journal.
+    pub(crate) fn has_replay_room(&self) -> bool {
+        self.queue.lock().replayed < REPLAY_SIZE
+    }
+
+    /// Has the writer ask for more when there is room.
+    pub(crate) fn ask_for_more(&self) {
+        self.queue.lock().wants_more = true;
+        self.changed.notify_all();
     }
 
     /// Hampers the writing of what is queued from now on.
@@ -144,9 +183,11 @@ impl Outbox {
         self.changed.notify_all();
         loop {
             let is_poked = std::mem::take(&mut queue.is_poked);
+            let is_to_ask = queue.phase == Phase::Open && !is_poked && queue.is_to_ask();
             match queue.phase {
                 Phase::Closed => return None,
                 _ if is_poked => return Some(queue.take()),
+                _ if is_to_ask => return Some(vec![Ready::Room]),
                 Phase::Finishing if queue.items.is_empty() => return None,
                 Phase::Open if queue.items.is_empty() => self.changed.wait(&mut queue),
                 _ => {
@@ -256,6 +297,18 @@ impl Queue {
         if let Some((_, bytes)) = self.writing.take() {
             self.bytes = self.bytes.saturating_sub(bytes);
         }
+        self.replayed = self.replayed.saturating_sub(std::mem::take(&mut self.writing_replayed));
+    }
+
+    /// Whether the writer is to ask for more now; never twice without writing what it got, or what waits.
+    fn is_to_ask(&mut self) -> bool {
+        let is_to_write = std::mem::take(&mut self.has_asked) && !self.items.is_empty();
+        let asks = self.wants_more && self.replayed < REPLAY_SIZE && !is_to_write;
+        if asks {
+            self.wants_more = false;
+            self.has_asked = true;
+        }
+        asks
     }
 
     /// What goes into one write: as many frames as fit, at least one.
@@ -280,6 +333,10 @@ impl Queue {
                 Content::Frame(frame) => {
                     let (_, bytes) = self.writing.get_or_insert((time, 0));
                     *bytes += frame.bytes.len();
+                    return Some(Ready::Frame(Queued { frame, time, number }));
+                }
+                Content::Replayed(frame) => {
+                    self.writing_replayed += frame.bytes.len();
                     return Some(Ready::Frame(Queued { frame, time, number }));
                 }
                 Content::Results(mut results) => match results.next_frame() {
@@ -356,7 +413,7 @@ mod tests {
             is_journaled: false,
         });
         let found = Found { topic, record: Arc::default() };
-        Results::new(query_id, 1, Shown { sow_key: false, timestamp: false }, vec![found])
+        Results::new(query_id, 1, Shown::default(), vec![found])
     }
 
     /// Z-2: results do not count, but only so many may be unfinished.

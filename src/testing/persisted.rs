@@ -22,6 +22,10 @@ impl Persisted {
     pub(crate) fn new(interval: Duration) -> Persisted {
         Persisted { interval, pending: None }
     }
+
+    pub(crate) fn interval(&self) -> Duration {
+        self.interval
+    }
 }
 
 impl World {

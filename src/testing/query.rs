@@ -13,6 +13,7 @@ use super::order::OrderBy;
 use super::payload::Document;
 use super::sow::Record;
 use super::state::{Place, State, TopicInfo};
+use crate::wire::Field;
 
 /// What a `sow` command, or the query part of another, asks for (8.2).
 #[derive(Debug, Default)]
@@ -99,10 +100,11 @@ fn sorted(found: &[Found], order: &OrderBy) -> Vec<Found> {
 }
 
 /// What of a record a client wants to be told beside its payload.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Shown {
     pub(crate) sow_key: bool,
     pub(crate) timestamp: bool,
+    pub(crate) bookmark: bool,
 }
 
 /// The records of a result, made into `sow` frames one at a time.
@@ -152,7 +154,14 @@ impl Results {
     fn add(&self, batch: &mut Batch, record: &Record) {
         let key = if self.shown.sow_key { record.key.as_str() } else { "" };
         let time = if self.shown.timestamp { record.time.text() } else { String::new() };
-        batch.push(key, &time, &record.correlation_id, &record.payload);
+        let mark = record.mark.filter(|_| self.shown.bookmark).map(|mark| mark.to_string());
+        let texts = [
+            (Field::SowKey, key),
+            (Field::Timestamp, &time),
+            (Field::Bookmark, mark.as_deref().unwrap_or_default()),
+            (Field::CorrelationId, &record.correlation_id),
+        ];
+        batch.push(&texts, &record.payload);
     }
 }
 
@@ -174,6 +183,7 @@ mod tests {
             correlation_id: correlation_id.into(),
             time: Time::default(),
             expires: None,
+            mark: None,
         };
         Found { topic: topic.clone(), record: Arc::new(record) }
     }
@@ -184,7 +194,7 @@ mod tests {
     }
 
     fn frames(batch_size: u64, found: Vec<Found>) -> Vec<String> {
-        let shown = Shown { sow_key: true, timestamp: false };
+        let shown = Shown { sow_key: true, ..Shown::default() };
         let mut results = Results::new("q", batch_size, shown, found);
         std::iter::from_fn(|| results.next_frame())
             .map(|f| String::from_utf8(f.bytes[4..].to_vec()).unwrap())
@@ -223,7 +233,7 @@ mod tests {
     #[test]
     fn a_cancelled_result_yields_nothing_more() {
         let t = topic("t");
-        let shown = Shown { sow_key: false, timestamp: true };
+        let shown = Shown { timestamp: true, ..Shown::default() };
         let mut results = Results::new("q", 1, shown, vec![found(&t, "1", ""), found(&t, "2", "")]);
         let first = String::from_utf8(results.next_frame().unwrap().bytes[4..].to_vec()).unwrap();
         assert!(first.ends_with(r#"{"l":1,"ts":"19700101T000000.000000Z"}1"#), "{first}");

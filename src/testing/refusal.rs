@@ -25,6 +25,7 @@ refusals! {
     BadSowKey "bad sow key",
     Duplicate "duplicate",
     DuplicateLogon "duplicate logon attempt",
+    InvalidBookmark "invalid bookmark",
     InvalidMessageType "invalid message type",
     InvalidOptions "invalid options",
     InvalidOrderBy "invalid order by",

@@ -32,12 +32,20 @@ pub(crate) struct Session {
     pub(crate) identity: Option<Arc<Identity>>,
     pub(crate) heartbeat: Option<Heartbeat>,
     pub(crate) persisted: Persisted,
+    /// The next reports to bookmark subscriptions.
+    pub(crate) reports: Option<TimerId>,
 }
 
 impl Session {
     /// `interval`: how long `persisted` acknowledgements are collected unless the logon says otherwise.
     pub(crate) fn new(connection: Arc<Connection>, interval: Duration) -> Session {
-        Session { connection, identity: None, heartbeat: None, persisted: Persisted::new(interval) }
+        Session {
+            connection,
+            identity: None,
+            heartbeat: None,
+            persisted: Persisted::new(interval),
+            reports: None,
+        }
     }
 }
 

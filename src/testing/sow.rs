@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use super::clock::Time;
+use super::journal::Mark;
 use super::payload::{Document, PayloadType};
 
 /// The last message for each key, in the order in which the keys first came.
@@ -23,6 +24,8 @@ pub(crate) struct Record {
     /// When the publish was processed.
     pub(crate) time: Time,
     pub(crate) expires: Option<Time>,
+    /// Its bookmark, if it is journaled.
+    pub(crate) mark: Option<Mark>,
 }
 
 impl Record {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::clock::Time;
-use super::journal::{Entry, Journal, JournalRules};
+use super::journal::{Entry, Journal, JournalRules, Mark};
 use super::payload::{Document, Identifier, PayloadType, merge};
 use super::record_key::record_key;
 use super::refusal::Refusal;
@@ -72,6 +72,8 @@ pub(crate) struct Change {
     pub(crate) user_id: String,
     /// When it happened.
     pub(crate) time: Time,
+    /// Its place in the journal, if it has one.
+    pub(crate) place: Option<u64>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -174,7 +176,8 @@ impl State {
         self.has_journal
     }
 
-    fn journals(&self, payload_type: PayloadType, topic: &str) -> bool {
+    /// True if the messages of a topic are journaled.
+    pub(crate) fn journals(&self, payload_type: PayloadType, topic: &str) -> bool {
         let rule = self.rules.iter().find(|rule| rule.covers(payload_type, topic));
         rule.is_some_and(|rule| rule.is_journaled) || self.journaled.covers(topic)
     }
@@ -275,9 +278,13 @@ impl State {
 
     /// Carries out a publication just prepared.
     pub(crate) fn apply(&mut self, prepared: Prepared) -> Change {
-        let Prepared { place, topic, old, new, user_id, origin } = prepared;
+        let Prepared { place, topic, old, mut new, user_id, origin } = prepared;
+        new.mark = self.number(&origin, &topic);
         let new = Arc::new(new);
-        self.write_down(&origin, &topic, &new);
+        let logged = new.mark.map(|mark| {
+            let (topic, record, user_id) = (topic.clone(), new.clone(), user_id.clone());
+            self.journal.add(Entry { mark, topic, record, user_id })
+        });
         if let Place::Sow(index) = place {
             if let Some(sow) = self.sows.get_mut(index) {
                 sow.records.put(new.clone());
@@ -288,21 +295,20 @@ impl State {
             }
         }
         let time = new.time;
-        Change { topic, cause: Cause::Publish, old, new: Some(new), user_id, time }
+        Change { topic, cause: Cause::Publish, old, new: Some(new), user_id, time, place: logged }
     }
 
-    /// Takes note of the number of a message, and gives it its place in the journal.
-    fn write_down(&mut self, origin: &Origin, topic: &Arc<TopicInfo>, record: &Arc<Record>) {
+    /// Takes note of the number of a message; its bookmark, if it is to be journaled.
+    fn number(&mut self, origin: &Origin, topic: &TopicInfo) -> Option<Mark> {
         if let Some(sequence) = origin.sequence {
             self.sequences.accept(&origin.client_name, sequence);
         }
-        if topic.is_journaled {
-            let (publisher, sequence) = match origin.sequence {
-                Some(sequence) => (publisher_number(&origin.client_name), sequence),
-                None => self.sequences.give(&origin.client_name, origin.instance),
-            };
-            self.journal.add(Entry { publisher, sequence, topic: topic.clone(), record: record.clone() });
-        }
+        let (publisher, sequence) = match origin.sequence {
+            _ if !topic.is_journaled => return None,
+            Some(sequence) => (publisher_number(&origin.client_name), sequence),
+            None => self.sequences.give(&origin.client_name, origin.instance),
+        };
+        Some(Mark { publisher, sequence })
     }
 
     /// Removes one record, if it is there.
@@ -312,7 +318,7 @@ impl State {
         let old = sow.records.remove(key)?;
         let topic = sow.topic.clone();
         self.forget_expiry(index, Some(&old));
-        Some(Change { topic, cause, old: Some(old), new: None, user_id: String::new(), time })
+        Some(Change { topic, cause, old: Some(old), new: None, user_id: String::new(), time, place: None })
     }
 
     /// When the next record expires.

@@ -1,13 +1,13 @@
 //! The subscriptions of one instance, found by connection and id or by the topic of a message.
 
-use std::collections::hash_map::Entry;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, btree_map, hash_map};
 use std::sync::Arc;
 
 use super::conflation::Conflation;
 use super::entitlement::{Action, Question};
 use super::filter::Filter;
 use super::payload::{Document, PayloadType};
+use super::replay::{Progress, Replay};
 use super::session::{Identity, SessionId};
 use super::topic_pattern::TopicPattern;
 
@@ -22,7 +22,19 @@ pub(crate) struct Subscription {
     pub(crate) filter: Option<Arc<Filter>>,
     pub(crate) wants: Wants,
     pub(crate) conflation: Option<Conflation>,
+    pub(crate) feed: Feed,
     pub(crate) text: SubscriptionText,
+}
+
+/// Where the messages of a subscription come from.
+#[derive(Debug)]
+pub(crate) enum Feed {
+    /// What happens on the topic from now on.
+    Changes,
+    /// The same, for a bookmark subscription to a topic that is not journaled (T-7).
+    Unlogged,
+    /// The journal.
+    Journal(Box<Replay>),
 }
 
 /// What the command said, for those who look inside.
@@ -45,11 +57,32 @@ pub(crate) struct Wants {
     pub(crate) send_keys: bool,
     /// No delta that shows no change.
     pub(crate) no_empties: bool,
+    /// The bookmark on live messages.
+    pub(crate) bookmark: bool,
 }
 
 impl Subscription {
     pub(crate) fn filter_matches(&self, document: &Document<'_>) -> bool {
         self.filter.as_ref().is_none_or(|filter| filter.matches(document))
+    }
+
+    /// True if its command named a bookmark.
+    pub(crate) fn is_bookmark(&self) -> bool {
+        !matches!(self.feed, Feed::Changes)
+    }
+
+    pub(crate) fn replay(&self) -> Option<&Replay> {
+        match &self.feed {
+            Feed::Journal(replay) => Some(replay),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn replay_mut(&mut self) -> Option<&mut Replay> {
+        match &mut self.feed {
+            Feed::Journal(replay) => Some(replay),
+            _ => None,
+        }
     }
 
     /// What must be known before a message of this topic can be delivered here.
@@ -65,6 +98,8 @@ pub(crate) struct Subscriptions {
     names: BTreeMap<SessionId, BTreeMap<String, u64>>,
     literals: HashMap<(PayloadType, String), BTreeSet<u64>>,
     patterns: BTreeSet<u64>,
+    /// Those that have still to read something in the journal: their places there and their numbers.
+    behind: BTreeMap<SessionId, BTreeSet<(u64, u64)>>,
     last: u64,
 }
 
@@ -79,6 +114,54 @@ impl Subscriptions {
 
     pub(crate) fn get_mut(&mut self, number: u64) -> Option<&mut Subscription> {
         self.all.get_mut(&number)
+    }
+
+    /// The subscriptions of a connection.
+    pub(crate) fn of_session(&self, session: SessionId) -> Vec<u64> {
+        self.names.get(&session).map(|names| names.values().copied().collect()).unwrap_or_default()
+    }
+
+    /// The number of a subscription.
+    pub(crate) fn number(&self, session: SessionId, id: &str) -> Option<u64> {
+        self.names.get(&session)?.get(id).copied()
+    }
+
+    /// Moves a subscription that reads the journal.
+    pub(crate) fn set_progress(&mut self, number: u64, progress: Progress) {
+        let Some(subscription) = self.all.get_mut(&number) else { return };
+        let session = subscription.session;
+        let Some(replay) = subscription.replay_mut() else { return };
+        let before = std::mem::replace(&mut replay.progress, progress);
+        self.index(session, number, before, progress);
+    }
+
+    fn index(&mut self, session: SessionId, number: u64, before: Progress, after: Progress) {
+        if let Progress::Behind(place) = before {
+            if let btree_map::Entry::Occupied(mut places) = self.behind.entry(session) {
+                places.get_mut().remove(&(place, number));
+                if places.get().is_empty() && !matches!(after, Progress::Behind(_)) {
+                    places.remove();
+                }
+            }
+        }
+        if let Progress::Behind(place) = after {
+            self.behind.entry(session).or_default().insert((place, number));
+        }
+    }
+
+    /// The subscription of a connection that has most to read, with its place.
+    pub(crate) fn furthest_behind(&self, session: SessionId) -> Option<(u64, u64)> {
+        self.behind.get(&session)?.first().copied()
+    }
+
+    /// The subscriptions of a connection that have still to read something.
+    pub(crate) fn behind(&self, session: SessionId) -> Vec<u64> {
+        self.behind.get(&session).into_iter().flatten().map(|(_, number)| *number).collect()
+    }
+
+    /// The connections that have such subscriptions.
+    pub(crate) fn sessions_behind(&self) -> Vec<SessionId> {
+        self.behind.keys().copied().collect()
     }
 
     /// The number that [`insert`](Subscriptions::insert) will give out next.
@@ -99,7 +182,11 @@ impl Subscriptions {
                 self.patterns.insert(self.last);
             }
         }
+        let (session, progress) = (subscription.session, subscription.replay().map(|replay| replay.progress));
         self.all.insert(self.last, subscription);
+        if let Some(progress) = progress {
+            self.index(session, self.last, Progress::Over, progress);
+        }
     }
 
     pub(crate) fn remove(&mut self, session: SessionId, id: &str) -> Option<Subscription> {
@@ -133,8 +220,13 @@ impl Subscriptions {
 
     fn take(&mut self, number: u64) -> Option<Subscription> {
         let subscription = self.all.remove(&number)?;
+        if let Some(replay) = subscription.replay() {
+            self.index(subscription.session, number, replay.progress, Progress::Over);
+        }
         self.patterns.remove(&number);
-        if let Some(Entry::Occupied(mut place)) = subscription.literal().map(|p| self.literals.entry(p)) {
+        if let Some(hash_map::Entry::Occupied(mut place)) =
+            subscription.literal().map(|p| self.literals.entry(p))
+        {
             place.get_mut().remove(&number);
             if place.get().is_empty() {
                 place.remove();
@@ -174,6 +266,7 @@ pub(crate) mod tests {
             filter: None,
             wants: Wants { sow_key: true, send_keys: true, ..Wants::default() },
             conflation: None,
+            feed: Feed::Changes,
             text: SubscriptionText { topic: topic.into(), ..SubscriptionText::default() },
         }
     }

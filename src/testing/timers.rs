@@ -21,6 +21,10 @@ pub(crate) enum Event {
     Aged(SessionId),
     /// Tell a publisher what is persisted.
     Persisted(SessionId),
+    /// Let a bookmark subscription go on.
+    Replay { session: SessionId, subscription: u64 },
+    /// Tell bookmark subscriptions what is persisted.
+    Reports(SessionId),
     /// Something that a fault brought about is over.
     Over(Arc<Effect>),
 }

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use super::clock::Time;
 use super::entitlement::{Question, Rules, Verdict, Verdicts};
 use super::recorder::Recorder;
+use super::replay::Reports;
 use super::session::{Identity, Session, SessionId};
 use super::settings::Settings;
 use super::state::State;
-use super::subscriptions::Subscriptions;
+use super::subscriptions::{Subscription, Subscriptions};
 use super::timers::{Event, Timers};
 
 /// A whole server: because all of it lies behind one lock, all changes have one order (U-1).
@@ -31,6 +32,7 @@ pub(crate) struct Instance {
     pub(crate) sessions: BTreeMap<u64, Session>,
     pub(crate) subscriptions: Subscriptions,
     pub(crate) verdicts: Verdicts,
+    pub(crate) reports: Reports,
 }
 
 impl Instance {
@@ -44,6 +46,7 @@ impl Instance {
             sessions: BTreeMap::new(),
             subscriptions,
             verdicts,
+            reports: Reports::default(),
         }
     }
 }
@@ -69,6 +72,11 @@ impl World {
         self.instance_mut(id)?.sessions.get_mut(&id.number)
     }
 
+    /// The subscriptions on the instance of a session.
+    pub(crate) fn subscriptions(&self, id: SessionId) -> Option<&Subscriptions> {
+        self.instance(id).map(|instance| &instance.subscriptions)
+    }
+
     pub(crate) fn identity(&self, id: SessionId) -> Option<Arc<Identity>> {
         self.session(id)?.identity.clone()
     }
@@ -81,9 +89,19 @@ impl World {
     pub(crate) fn remove_session(&mut self, id: SessionId) {
         self.stop_heartbeat(id);
         self.drop_persisted(id);
+        self.stop_reports(id);
         if let Some(instance) = self.instance_mut(id) {
-            instance.subscriptions.remove_session(id);
+            let ended = instance.subscriptions.remove_session(id);
             instance.sessions.remove(&id.number);
+            self.retire(ended);
+        }
+    }
+
+    /// Ends what subscriptions that were taken away have left behind.
+    pub(crate) fn retire(&mut self, subscriptions: impl IntoIterator<Item = Subscription>) {
+        for subscription in subscriptions {
+            let alarm = subscription.replay().and_then(|replay| replay.alarm);
+            alarm.into_iter().for_each(|alarm| self.timers.cancel(alarm));
         }
     }
 
@@ -111,6 +129,8 @@ impl World {
             Event::Conflation { session, subscription, key } => self.release(session, subscription, &key),
             Event::Aged(session) => self.check_age(session),
             Event::Persisted(session) => self.send_persisted(session),
+            Event::Replay { session, subscription } => self.wake(session, subscription),
+            Event::Reports(session) => self.report(session),
             Event::Over(effect) => effect.end(),
         }
     }

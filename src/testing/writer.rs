@@ -75,6 +75,7 @@ impl<'a> Writer<'a> {
                 match item {
                     Ready::Frame(queued) => self.leave(queued)?,
                     Ready::Hindrance(hindrance) => self.hamper(hindrance)?,
+                    Ready::Room => self.hub.lock().pump(self.connection.id),
                 }
             }
             self.flush(false)?;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::support::client::*;
 use crate::support::ha::*;
-use amps_client::testing::{Expectation, LogonAck, ScriptedPeer};
+use amps_client::testing::{Expectation, LogonAck, PeerConnection, ScriptedPeer};
 use amps_client::{
     Client, ConnectionState, Error, ErrorKind, HAClient, ListenerId, MemoryPublishStore,
     MemorySubscriptionManager,
@@ -165,11 +165,7 @@ fn heartbeats_are_started_again_on_every_connection() {
 }
 
 /// Loses the connection when this state is told, before anything else is.
-fn lose_it_at(
-    client: &Client,
-    state: ConnectionState,
-    connections: Arc<Mutex<Vec<amps_client::testing::PeerConnection>>>,
-) {
+fn lose_it_at(client: &Client, state: ConnectionState, connections: Arc<Mutex<Vec<PeerConnection>>>) {
     let weak = client.downgrade();
     client.add_connection_state_listener(move |told: ConnectionState| {
         if told != state {
@@ -197,14 +193,17 @@ fn the_states_of_a_connection_that_is_gone_are_not_told() {
         let client = ha_client(&[&peer], |builder| builder.publish_store(MemoryPublishStore::new()));
         client.set_heartbeat(Duration::from_secs(60)).unwrap();
         let record = Record::of(&client);
-        let connections = Arc::default();
+        let connections: Arc<Mutex<Vec<PeerConnection>>> = Arc::default();
         lose_it_at(&client, at, Arc::clone(&connections));
         let waiting = connecting(&client);
         let first = peer.accept(SOON).unwrap();
         first.expect("logon", SOON).unwrap();
         let answer = LogonAck::success().answer(first.frames()[0].frame());
+        // The listener may be there before the line after the answer is.
+        let mut held = connections.lock();
         first.send(&answer, b"").unwrap();
-        connections.lock().push(first);
+        held.push(first);
+        drop(held);
         let second = admitted(&peer);
         waiting.wait().unwrap();
         settle(&client, &second);

@@ -24,6 +24,7 @@ mod oof;
 mod publish;
 mod quick;
 mod reasons;
+mod replay;
 mod sequences;
 mod slow_consumer;
 mod sow;

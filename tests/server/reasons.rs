@@ -66,6 +66,13 @@ fn each_refusal_has_its_own_words() {
                 r#"{"c":"heartbeat","o":"stop"}"#,
             ],
         ),
+        (
+            "invalid bookmark",
+            &[
+                r#"{"c":"subscribe","t":"t","bm":"recent"}"#,
+                r#"{"c":"subscribe","t":"t","bm":"1|1|","o":"bookmark_not_found=fail"}"#,
+            ],
+        ),
         ("invalid order by", &[r#"{"c":"sow","t":"orders","orderby":"id"}"#]),
         (
             "invalid subId",
@@ -103,7 +110,6 @@ fn each_refusal_has_its_own_words() {
             "not supported",
             &[
                 r#"{"c":"start_timer"}"#,
-                r#"{"c":"subscribe","t":"t","bm":"0"}"#,
                 r#"{"c":"delta_subscribe","t":"t","bm":"0"}"#,
                 r#"{"c":"sow","t":"orders","bm":"0"}"#,
                 r#"{"c":"sow_and_subscribe","t":"orders","o":"top_n=1,skip_n=1","orderby":"/id"}"#,

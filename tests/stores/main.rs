@@ -6,11 +6,19 @@ mod support;
 #[cfg(feature = "file-store")]
 mod bookmark_contract;
 #[cfg(feature = "file-store")]
+mod bookmark_crash;
+#[cfg(feature = "file-store")]
+mod bookmark_damage;
+#[cfg(feature = "file-store")]
+mod bookmark_files;
+#[cfg(feature = "file-store")]
 mod bookmark_model;
 #[cfg(feature = "file-store")]
 mod publish_contract;
 #[cfg(feature = "file-store")]
 mod publish_crash;
+#[cfg(feature = "file-store")]
+mod publish_crash_delivery;
 #[cfg(feature = "file-store")]
 mod publish_damage;
 #[cfg(feature = "file-store")]

@@ -1,9 +1,11 @@
 //! Bookmark stores of every kind, the messages that go into them, and a short way to write down what happens.
 
+use std::path::{Path, PathBuf};
+
 use amps_client::testing::Frame;
 use amps_client::{
     Bookmark, BookmarkStore, LoggedBookmarkStore, LoggedBookmarkStoreOptions, MemoryBookmarkStore, Message,
-    Receipt, RingBookmarkStore,
+    Receipt, Result, RingBookmarkStore,
 };
 
 use super::TempDir;
@@ -24,11 +26,21 @@ impl Kind {
 
     /// The store in this directory. One that is durable is the same if it is opened again.
     pub(crate) fn open(self, dir: &TempDir) -> Box<dyn BookmarkStore> {
-        match self {
+        self.try_open(&self.path(dir)).unwrap()
+    }
+
+    /// The store in this file.
+    pub(crate) fn try_open(self, path: &Path) -> Result<Box<dyn BookmarkStore>> {
+        Ok(match self {
             Kind::Memory => Box::new(MemoryBookmarkStore::new()),
-            Kind::Logged => Box::new(small_log().open(dir.join("test.log")).unwrap()),
-            Kind::Ring => Box::new(RingBookmarkStore::open(dir.join("test.ring")).unwrap()),
-        }
+            Kind::Logged => Box::new(small_log().open(path)?),
+            Kind::Ring => Box::new(RingBookmarkStore::open(path)?),
+        })
+    }
+
+    /// The file of a durable store in this directory.
+    pub(crate) fn path(self, dir: &TempDir) -> PathBuf {
+        dir.join(if self == Kind::Ring { "test.ring" } else { "test.log" })
     }
 
     pub(crate) fn is_durable(self) -> bool {

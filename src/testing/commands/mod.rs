@@ -6,6 +6,7 @@ mod heartbeat;
 mod logon;
 mod publish;
 mod query;
+mod replay;
 mod selector;
 mod subscribe;
 mod unsubscribe;

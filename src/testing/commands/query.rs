@@ -81,7 +81,8 @@ impl Asked {
             skip_n: options.skip_n.unwrap_or(0),
             top_n,
         };
-        let shown = Shown { sow_key: !options.no_sowkey, timestamp: options.timestamp };
+        let shown =
+            Shown { sow_key: !options.no_sowkey, timestamp: options.timestamp, bookmark: options.bookmark };
         Ok(Asked { query, batch_size, shown })
     }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::query::{Asked, Counts, read_filter};
+use super::replay;
 use super::selector::Selector;
 use super::{Command, Who};
 use crate::testing::conflation::Conflation;
@@ -14,46 +15,34 @@ use crate::testing::payload::Document;
 use crate::testing::query::{Found, Query, Selection};
 use crate::testing::refusal::Refusal;
 use crate::testing::state::Place;
-use crate::testing::subscriptions::{Subscription, SubscriptionText, Wants};
+use crate::testing::subscriptions::{Feed, Subscription, SubscriptionText, Wants};
 use crate::testing::world::World;
 use crate::wire::{AckType, CommandType, Field};
 
 pub(super) fn subscribe(command: &Command<'_>, identity: &Who) -> Result<(), Refusal> {
     let options = command.options()?;
-    if options.pause || options.resume {
-        return pause_or_resume(command);
+    if replay::is_steering(command, &options) {
+        return replay::steer(command, &options);
     }
     let asked = Placement::read(command, identity, options)?;
     if asked.query.is_some() {
         command.connection.outbox().wait_for_query_room();
     }
     let id = command.session();
-    let mut turn =
-        command.turn(|world| world.questions_about(id, identity, Action::Read, &asked.selector))?;
+    let mut turn = command.turn(|world| {
+        let mut questions = world.questions_about(id, identity, Action::Read, &asked.selector);
+        questions.extend(world.questions_about_journal(command, identity, &asked.selector));
+        questions
+    })?;
     turn.place_subscription(command, asked)
 }
 
-/// Both are for bookmark subscriptions, of which there are none.
-fn pause_or_resume(command: &Command<'_>) -> Result<(), Refusal> {
-    if command.message.bookmark().is_some() {
-        return Err(Refusal::NotSupported);
-    }
-    let id = command.session();
-    let turn = command.hub.look();
-    let known =
-        |sub_id| turn.instance(id).is_some_and(|instance| instance.subscriptions.find(id, sub_id).is_some());
-    match command.message.sub_id() {
-        Some(sub_id) if known(sub_id) => Err(Refusal::InvalidOptions),
-        _ => Err(Refusal::InvalidSubId),
-    }
-}
-
 /// A subscription as its command states it.
-struct Placement<'a> {
-    identity: &'a Who,
-    selector: Selector<'a>,
+pub(super) struct Placement<'a> {
+    pub(super) identity: &'a Who,
+    pub(super) selector: Selector<'a>,
     filter: Option<Arc<Filter>>,
-    options: Options,
+    pub(super) options: Options,
     wants: Wants,
     query: Option<Asked>,
 }
@@ -68,14 +57,24 @@ impl<'a> Placement<'a> {
             false => None,
         };
         let paginates = is_query && options.skip_n.is_some();
-        if options.unsupported || paginates || command.message.bookmark().is_some() {
+        if options.unsupported || paginates {
             return Err(Refusal::NotSupported);
         }
-        let wants = wants(command.kind, &options);
+        let mut wants = wants(command.kind, &options);
+        if command.message.bookmark().is_some() {
+            replay::check(command, &options)?;
+            wants.oof = false;
+        }
         Ok(Placement { identity, selector, filter, options, wants, query })
     }
 
-    fn subscription(self, command: &Command<'_>, id: String, conflation: Option<Conflation>) -> Subscription {
+    fn subscription(
+        self,
+        command: &Command<'_>,
+        id: String,
+        conflation: Option<Conflation>,
+        feed: Feed,
+    ) -> Subscription {
         Subscription {
             session: command.session(),
             id,
@@ -83,6 +82,7 @@ impl<'a> Placement<'a> {
             filter: self.filter,
             wants: self.wants,
             conflation,
+            feed,
             text: SubscriptionText {
                 topic: self.selector.text.to_owned(),
                 filter: command.text(Field::Filter).to_owned(),
@@ -101,6 +101,7 @@ fn wants(kind: CommandType, options: &Options) -> Wants {
         sow_key: !options.no_sowkey,
         send_keys: options.send_keys || !options.no_empties,
         no_empties: options.no_empties,
+        bookmark: options.bookmark,
     }
 }
 
@@ -120,6 +121,7 @@ impl World {
         let sub_id = self.name_subscription(command, &asked.options)?;
         let topics = self.sow_topics(id, asked.identity, Action::Read, &asked.selector);
         let mut conflation = self.conflation(&asked, &topics)?;
+        let feed = self.feed(command, &asked)?;
         let query = asked.query.take();
         let answers =
             query.as_ref().map(|query| self.answers(command, &asked, &query.query, &topics, &sub_id));
@@ -129,7 +131,7 @@ impl World {
             }
         }
         let wants = asked.wants;
-        self.put_subscription(asked.subscription(command, sub_id.clone(), conflation));
+        self.put_subscription(asked.subscription(command, sub_id.clone(), conflation, feed));
         let query_id = if query.is_some() { command.query_id() } else { "" };
         command.ack(Ack { kind: AckType::PROCESSED, sub_id: &sub_id, query_id, ..Ack::default() }, self.now);
         if let (Some(query), Some(answers)) = (query, answers) {
@@ -140,6 +142,7 @@ impl World {
             }
             counts.conclude(command, &sub_id, self.now);
         }
+        self.begin(command, &sub_id);
         Ok(())
     }
 
@@ -151,6 +154,10 @@ impl World {
         };
         match instance.subscriptions.find(command.session(), sub_id) {
             Some(_) if !options.replace => Err(Refusal::SubIdInUse),
+            // A plain subscription does not become one with a bookmark, nor the other way round (B-3).
+            Some(old) if old.is_bookmark() != command.message.bookmark().is_some() => {
+                Err(Refusal::InvalidOptions)
+            }
             _ => Ok(sub_id.to_owned()),
         }
     }
@@ -224,11 +231,14 @@ impl World {
             if let Some(session) = instance.sessions.get(&id.number) {
                 held.into_iter().flatten().for_each(|frame| session.connection.send(frame, now));
             }
-            if let (Some(conflation), Some(before)) = (&mut subscription.conflation, old.conflation) {
+            if let (Some(conflation), Some(before)) = (&mut subscription.conflation, old.conflation.take()) {
                 conflation.inherit(before);
             }
+            self.retire([old]);
         }
-        instance.subscriptions.insert(subscription);
+        if let Some(instance) = self.instance_mut(id) {
+            instance.subscriptions.insert(subscription);
+        }
     }
 }
 

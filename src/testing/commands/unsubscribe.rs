@@ -31,9 +31,10 @@ impl World {
     /// Ends one subscription of a session, or all of them.
     fn end_subscriptions(&mut self, session: SessionId, id: &str) {
         let Some(instance) = self.instances.get_mut(session.instance) else { return };
-        match id {
-            "all" => drop(instance.subscriptions.remove_session(session)),
-            id => drop(instance.subscriptions.remove(session, id)),
-        }
+        let ended = match id {
+            "all" => instance.subscriptions.remove_session(session),
+            id => instance.subscriptions.remove(session, id).into_iter().collect(),
+        };
+        self.retire(ended);
     }
 }

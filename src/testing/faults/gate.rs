@@ -19,6 +19,8 @@ pub enum Gate {
     BeforeGroupEnd,
     /// Before a `completed` acknowledgement.
     BeforeCompleted,
+    /// Before the first message of a bookmark subscription that was published after it was placed.
+    BetweenReplayAndLive,
     /// Before a heartbeat of the server.
     BeforeHeartbeat,
 }
@@ -30,6 +32,7 @@ impl Gate {
             Gate::BeforePersistedAck => Point::PersistedAck,
             Gate::BeforeGroupEnd => Point::GroupEnd,
             Gate::BeforeCompleted => Point::Completed,
+            Gate::BetweenReplayAndLive => Point::Live,
             Gate::BeforeHeartbeat => Point::Heartbeat,
         }
     }

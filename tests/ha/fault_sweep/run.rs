@@ -146,6 +146,9 @@ impl Scene {
         }
         let is_lost = || self.record.states().contains(&ConnectionState::Disconnected);
         wait_until(self.case, "it is lost", is_lost);
+        // The chooser is told of the loss a moment after that.
+        let is_told = || self.case.who != Who::Reconnecting || !self.told.kinds().is_empty();
+        wait_until(self.case, "the chooser is told", is_told);
         self.told.0.lock().clear();
         (REPLAYED[0]..=REPLAYED[1]).for_each(|id| self.publish(id));
         assert_eq!(self.store.unpersisted_count() as u64, REPLAYED[1], "{:?}", self.case);

@@ -7,7 +7,7 @@
 //!   1 KiB  1 KiB   32 KiB
 //! ```
 
-use std::fs;
+use std::fs::{self, File};
 use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -51,8 +51,8 @@ impl RingFile {
     pub(super) fn open(path: &Path) -> Result<RingFile> {
         let failed = |error| failure("open", path, error);
         let file = disk::open(path, STORE)?;
-        if file.file().metadata().map_err(failed)?.len() == 0 {
-            make(&file).map_err(|error| failure("make", path, error))?;
+        if is_unmade(file.file()).map_err(failed)? {
+            make(file.file()).map_err(|error| failure("make", path, error))?;
         }
         let length = file.file().metadata().map_err(failed)?.len();
         let mut head = Vec::with_capacity(HEAD);
@@ -215,16 +215,25 @@ fn mark_at(entry: usize, position: usize) -> usize {
     id_mark_at(entry) + 8 * (position + 1)
 }
 
-/// Makes an empty file a ring with one block.
-fn make(file: &LockedFile) -> io::Result<()> {
+/// Whether there is nothing in the file: it is new, or the process that was making it died.
+fn is_unmade(mut file: &File) -> io::Result<bool> {
+    let mut bytes = Vec::new();
+    file.seek(SeekFrom::Start(0))?;
+    file.take(size(1) + 1).read_to_end(&mut bytes)?;
+    Ok(bytes.len() as u64 <= size(1) && bytes.iter().all(|byte| *byte == 0))
+}
+
+/// Makes an empty file a ring with one block. It is one when the head is written, which is last.
+fn make(mut file: &File) -> io::Result<()> {
+    fill(file, 0..size(1))?;
     let salt = RandomState::new().hash_one((SystemTime::now(), std::process::id()));
     let head = [&MAGIC[..], &VERSION.to_le_bytes(), &[0; 4], &salt.to_le_bytes()].concat();
     let sum = crc32fast::hash(&head);
     let mut bytes = [&head[..], &sum.to_le_bytes()].concat();
     bytes.resize(BLOCKS_AT, 0);
     bytes.extend_from_slice(&blocks_word(1, salt).to_le_bytes());
-    bytes.resize(HEAD + BLOCK, 0);
-    file.file().write_all(&bytes)
+    file.seek(SeekFrom::Start(0))?;
+    file.write_all(&bytes)
 }
 
 /// Reads the salt and the number of blocks from the start of a file, or says why it is no ring.
