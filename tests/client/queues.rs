@@ -357,6 +357,22 @@ fn a_close_that_meets_a_disconnect_goes_on() {
     assert!(ended.saturating_duration_since(start) < AT_ONCE);
 }
 
+/// the message that is being worked on counts, if it is done in time.
+#[test]
+fn a_close_waits_for_the_handler_that_is_at_a_message() {
+    let scene = acknowledging();
+    let gate = Gate::new();
+    let inside = gate.clone();
+    scene.subscribe_with("Q", move |_: &Message| inside.pass());
+    lend(&scene.connection, 1);
+    gate.wait_reached(1);
+    let close = scene.begin(|client| client.close());
+    assert!(close.is_waiting());
+    gate.open();
+    expect_ack(&scene.connection, &[1], "");
+    close.wait();
+}
+
 /// a server that says nothing holds it up for a second.
 #[test]
 fn a_close_waits_for_a_second_at_most_and_tells_the_listener() {
