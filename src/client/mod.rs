@@ -231,8 +231,8 @@ impl Client {
         logon::logon(self.core(), logon, &|| Ok(())).map(drop)
     }
 
-    /// Ends the connection: sends the queue acknowledgements that are being collected and waits up to a second for the server
-    /// to process them, lets the last frames leave for up to 100 ms, releases whoever waits with
+    /// Ends the connection: sends the queue acknowledgements that are being collected, with that of a message whose handler is
+    /// running, and waits up to a second for the server to process them, lets the last frames leave for up to 100 ms, releases whoever waits with
     /// [`Disconnected`](crate::ErrorKind::Disconnected), ends streams, and waits for a handler that is running. States:
     /// `Disconnected` if it was connected, and `Shutdown`.
     ///

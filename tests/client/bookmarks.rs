@@ -79,7 +79,7 @@ fn a_starting_point_of_the_application_is_recorded_but_for_epoch_and_now() {
     }
 }
 
-/// BS-2.
+/// 127, BS-2.
 #[test]
 fn a_bookmark_that_is_none_is_refused_before_anything_is_sent() {
     let scene = Scene::logged_on("c");
@@ -233,7 +233,7 @@ fn what_cannot_be_recorded_is_reported_and_not_delivered() {
     assert!(inbox.rest().is_empty());
 }
 
-/// M-20.
+/// 122, M-20: unless nobody is subscribed any more.
 #[test]
 fn a_persisted_acknowledgement_of_a_subscription_goes_to_the_store() {
     let (scene, store) = with_store();

@@ -1,8 +1,7 @@
 //! The worked frames of the protocol (`wire-protocol` section 16), byte for byte: those of a client as the public
 //! operations write them, those of a server as they reach a handler, a stream or whoever waits.
 //!
-//! What carries a publish sequence or a bookmark list without a store, and the acknowledgement of queue messages, is
-//! written with [`Client::send`], which adds nothing.
+//! What carries a publish sequence or a bookmark list without a store is written with [`Client::send`], which adds nothing.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -12,7 +11,7 @@ use std::time::Duration;
 use crate::support::{Linked, SOON};
 use amps_client::testing::{Frame, PeerConnection};
 use amps_client::{
-    AckType, Authenticator, Client, Command, CommandType, ErrorKind, GlobalKind, Logon, Message,
+    AckOption, AckType, Authenticator, Client, Command, CommandType, ErrorKind, GlobalKind, Logon, Message,
     MessageHandler, Reason, Result, Status,
 };
 
@@ -335,10 +334,13 @@ fn queue_messages_are_received_and_given_back() {
     assert_eq!((message.lease_period(), message.sub_id()), (Some("20240102T030405.123456Z"), Some("auto1")));
     assert!(message.lease_end_utc().is_some());
 
-    let ack = |bookmarks: &str| Command::sow_delete("q").command_id("AMPS-queue-ack").bookmark(bookmarks);
-    linked.client.send(&ack("99|4|,99|5|,99|6|")).unwrap();
+    linked.client.set_ack_batch_size(3);
+    message.ack().unwrap();
+    for bookmark in ["99|5|", "99|6|"] {
+        linked.client.ack("q", bookmark).unwrap();
+    }
     frames.is_next(36, &linked.end);
-    linked.client.send(&ack("99|4|").options("cancel")).unwrap();
+    message.ack_with(AckOption::Cancel).unwrap();
     frames.is_next(37, &linked.end);
 }
 

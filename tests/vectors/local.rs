@@ -48,6 +48,11 @@ const CASES: &[(&str, Case)] = &[
         let uri = linked.client.uri().expect("a connection string");
         linked.client.connect(&uri)
     }),
+    ("set_ack_timeout: 0 with batch above 1", || {
+        let client = unconnected();
+        client.set_ack_batch_size(3);
+        client.set_ack_timeout(Duration::ZERO)
+    }),
     ("stream: iterate after disconnect", || {
         let mut first = None;
         iterate_after_loss(|error| first = first.take().or(error));
@@ -80,7 +85,6 @@ const LACKING: &[(&str, &str)] = &[
     ("file bookmark store", "no file bookmark store"),
     #[cfg(not(feature = "file-store"))]
     ("file publish store", "no file publish store"),
-    ("set_ack_timeout", "no queue acknowledgements"),
 ];
 
 /// What cannot be said here, so that it cannot fail.

@@ -74,6 +74,11 @@ impl Log {
         self.add("message", fields);
     }
 
+    /// The message that a handler got last.
+    pub(crate) fn last_handled(&self) -> Option<Message> {
+        self.handled.lock().expect("no panic").last().cloned()
+    }
+
     /// The message that a handler got as number `index`, counted from 0.
     pub(crate) fn handled(&self, index: usize) -> Option<Message> {
         self.handled.lock().expect("no panic").get(index).cloned()

@@ -8,8 +8,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use amps_client::{
-    AckType, Client, Command, CommandType, DisconnectHandler, Error, ErrorKind, HandlerError, Logon,
-    MessageStream, PublishOptions, Result,
+    AckOption, AckType, Client, Command, CommandType, DisconnectHandler, Error, ErrorKind, HandlerError,
+    Logon, MessageStream, PublishOptions, Result,
 };
 use serde_json::Value;
 
@@ -77,6 +77,28 @@ operations! {
         let enabled = call.args.get("enabled").and_then(Value::as_bool).unwrap_or_default();
         app.client()?.set_retry_on_disconnect(enabled);
         Ok(None)
+    };
+    "ack" ["topic", "bookmark", "options"] Application::acknowledge;
+    "ack_last_message" [] |app, _| {
+        let message = app.log.last_handled().expect("it was delivered");
+        let bookmark = message.bookmark().unwrap_or_default();
+        app.client()?.ack(message.topic().unwrap_or_default(), bookmark).map(|()| None)
+    };
+    "message_ack" [] |app, _| app.log.last_handled().expect("it was delivered").ack().map(|()| None);
+    "set_auto_ack" ["enabled"] |app, call| {
+        let enabled = call.args.get("enabled").and_then(Value::as_bool).unwrap_or_default();
+        app.client()?.set_auto_ack(enabled);
+        Ok(None)
+    };
+    "set_ack_batch_size" ["size"] |app, call| {
+        let size = call.args.get("size").and_then(Value::as_u64).unwrap_or_default();
+        app.client()?.set_ack_batch_size(size as usize);
+        Ok(None)
+    };
+    "get_ack_batch_size" [] |app, _| Ok(Some(app.client()?.ack_batch_size().into()));
+    "set_ack_timeout" ["ms"] |app, call| {
+        let limit = call.args.get("ms").and_then(Value::as_u64).unwrap_or_default();
+        app.client()?.set_ack_timeout(Duration::from_millis(limit)).map(|()| None)
     };
     "get_unpersisted_count" [] |app, call| Ok(app.unpersisted_count(call).map(Value::from));
     "discard" ["message_index"] Application::discard;
@@ -379,6 +401,17 @@ impl Application {
     }
 
     /// Is finished with a message that a handler got.
+    fn acknowledge(&mut self, call: &Call) -> Done {
+        let client = self.client()?;
+        let (topic, bookmark) = (call.arg("topic"), call.arg("bookmark"));
+        let done = match call.arg("options") {
+            "cancel" => client.ack_with(topic, bookmark, AckOption::Cancel),
+            "expire" => client.ack_with(topic, bookmark, AckOption::Expire),
+            _ => client.ack(topic, bookmark),
+        };
+        done.map(|()| None)
+    }
+
     fn discard(&mut self, call: &Call) -> Done {
         let index = call.args.get("message_index").and_then(Value::as_u64).unwrap_or_default();
         let message = self.log.handled(index as usize).expect("it was delivered");

@@ -56,6 +56,7 @@ impl Dispatcher {
         if clockwork.is_stopped() {
             return;
         }
+        let _delivery = self.core.queue_acks.delivery();
         let succeeded = self.invoke(cell, message, Origin::MessageHandler, clockwork);
         let topic = message.topic().unwrap_or_default();
         let bookmark = message.bookmark().unwrap_or_default();

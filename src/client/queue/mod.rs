@@ -19,7 +19,7 @@ mod workers;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 
 use self::batches::{Batch, Batches};
 pub use self::handle::AckHandle;
@@ -263,6 +263,9 @@ pub(crate) struct QueueAcks {
     automatic: AtomicBool,
     /// The client has logged on once. From then on nothing is sent over a connection before it has again.
     logs_on: AtomicBool,
+    /// A handler is at work on a message that is acknowledged when it is done.
+    delivering: Mutex<bool>,
+    delivered: Condvar,
 }
 
 impl QueueAcks {
@@ -275,6 +278,17 @@ impl QueueAcks {
     /// The client has logged on.
     pub(crate) fn logged_on(&self) {
         self.logs_on.store(true, Ordering::Release);
+    }
+
+    /// A handler is about to be called with a message that is acknowledged afterwards, while the guard lives.
+    pub(crate) fn delivery(&self) -> Delivery<'_> {
+        *self.delivering.lock() = true;
+        Delivery { acks: self }
+    }
+
+    /// Waits for the message that is being worked on, so that its acknowledgement is not missed.
+    fn await_delivery(&self, deadline: Instant) {
+        self.delivered.wait_while_until(&mut self.delivering.lock(), |delivering| *delivering, deadline);
     }
 
     /// What could not be sent is forgotten: the server will deliver its messages again.
@@ -302,5 +316,18 @@ impl QueueAcks {
         let outcome = change(&mut batches);
         self.waiting.store(!batches.is_empty(), Ordering::Release);
         outcome
+    }
+}
+
+/// While it lives, a message is being worked on and not acknowledged.
+#[derive(Debug)]
+pub(crate) struct Delivery<'a> {
+    acks: &'a QueueAcks,
+}
+
+impl Drop for Delivery<'_> {
+    fn drop(&mut self) {
+        *self.acks.delivering.lock() = false;
+        self.acks.delivered.notify_all();
     }
 }

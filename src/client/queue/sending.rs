@@ -134,8 +134,13 @@ impl Core {
         self.report_ack(self.send_batches(kept, &self.ack_sender()), None);
     }
 
-    /// Sends what waits, for the last time, and gives the server time to process it if the caller may wait.
+    /// Sends what waits, for the last time. If the caller may wait, a handler that is at a message is given time to be done
+    /// with it, and the server to process everything.
     pub(crate) fn send_last_acks(&self, waits: bool) {
+        let deadline = Instant::now() + CLOSE_LIMIT;
+        if waits {
+            self.queue_acks.await_delivery(deadline);
+        }
         if !self.queue_acks.are_waiting() || !self.may_send_acks() {
             return;
         }
@@ -143,7 +148,7 @@ impl Core {
         let sender = Sender { never_waits: true, ..self.ack_sender() };
         let batches = self.queue_acks.take(Batches::take_all);
         let sent = self.send_batches(batches, &sender);
-        let done = sent.and_then(|()| if waits { self.await_flush(&sender) } else { Ok(()) });
+        let done = sent.and_then(|()| if waits { self.await_flush(&sender, deadline) } else { Ok(()) });
         self.report_ack(done, None);
         self.link.flush();
     }
@@ -220,9 +225,8 @@ impl Core {
         })
     }
 
-    /// Waits until the server has processed everything sent before, for a moment, or until it is gone.
-    fn await_flush(&self, sender: &Sender) -> Result<()> {
-        let deadline = Instant::now() + CLOSE_LIMIT;
+    /// Waits until the server has processed everything sent before, or is gone.
+    fn await_flush(&self, sender: &Sender, deadline: Instant) -> Result<()> {
         let id = next_id();
         let reply = Arc::new(Reply::default());
         self.acks.lock().register(&id, AckType::PROCESSED, Arc::clone(&reply));

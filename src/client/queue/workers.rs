@@ -89,10 +89,10 @@ where
 /// # client.connect(&peer.uri("json"))?;
 /// # client.logon()?;
 /// # let (sender, done) = std::sync::mpsc::channel();
-/// let workers = QueueWorkers::builder("jobs").workers(4).max_backlog(20).start(&client, move |job: &Message| {
+/// let workers = QueueWorkers::builder("jobs").workers(4).max_backlog(20).start(&client, move |job: &Message| -> amps_client::Result<()> {
 ///     println!("{}", job.data_str()?);
 /// #   sender.send(()).unwrap();
-///     amps_client::Result::Ok(()) // done; an error would give it back
+///     Ok(()) // done; an error would give it back
 /// })?;
 /// # done.recv().unwrap();
 /// // … until it is time to go:
