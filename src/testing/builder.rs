@@ -125,7 +125,7 @@ impl ServerBuilder {
     /// ```
     pub fn quick_topics(self) -> ServerBuilder {
         self.topic(Topic::sow("sow/").key("/id").expiration(Expiration::PerMessage).for_prefix())
-            .topic(Topic::queue("queue/").for_prefix())
+            .topic(Topic::queue("queue/").max_per_subscription_backlog(100).for_prefix())
     }
 
     /// Journals every topic in whose name this regular expression occurs, configured or not. Default: only those that

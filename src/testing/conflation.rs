@@ -216,6 +216,7 @@ impl Held {
             correlation_id: &self.correlation_id,
             user_id: &self.user_id,
             payload: &self.body,
+            ..Delivery::default()
         };
         match self.kind {
             Kind::Oof(why) => delivery.oof(why.reason()),

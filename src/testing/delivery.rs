@@ -147,14 +147,24 @@ fn payload(record: Option<&Record>) -> &[u8] {
 impl World {
     /// Tells every subscription that covers it of a change, on every instance.
     pub(crate) fn announce(&mut self, change: &Change) {
+        if change.queued.is_none() {
+            self.announce_change(change);
+        }
+        if let Some(place) = change.place {
+            self.follow(place);
+        }
+        if let Some((queue, number)) = change.queued {
+            self.watch_expiry(queue, number);
+            self.dispatch(queue);
+        }
+    }
+
+    fn announce_change(&mut self, change: &Change) {
         let news = News::new(change);
         for instance in &mut self.instances {
             let told = instance.outcomes(&news);
             let told = instance.conflate(&news, told, &mut self.timers);
             instance.tell(&news, &told, self.now);
-        }
-        if let Some(place) = change.place {
-            self.follow(place);
         }
     }
 
@@ -278,6 +288,7 @@ fn frame(news: &News<'_>, outcome: Outcome, to: &[&Subscription]) -> Outgoing {
         correlation_id: record.map_or("", |record| &record.correlation_id),
         user_id: &news.change.user_id,
         payload: news.body(outcome),
+        ..Delivery::default()
     };
     match outcome {
         Outcome::Oof(why) => delivery.oof(why.reason()),

@@ -124,6 +124,8 @@ pub(crate) struct Delivery<'a> {
     pub(crate) bookmark: &'a str,
     pub(crate) correlation_id: &'a str,
     pub(crate) user_id: &'a str,
+    /// When the lease of a message from a queue ends.
+    pub(crate) lease_end: &'a str,
     pub(crate) payload: &'a [u8],
 }
 
@@ -143,6 +145,7 @@ impl Delivery<'_> {
         frame.text(Field::Topic, self.topic).text(Field::UserId, self.user_id);
         frame.text(Field::Timestamp, self.timestamp);
         frame.text_as(Field::Bookmark.server_key(), self.bookmark);
+        frame.text(Field::LeasePeriod, self.lease_end);
         frame.number(Field::MessageLength, self.payload.len() as u64);
         frame.text(Field::SowKey, self.sow_key).text(Field::CorrelationId, self.correlation_id);
         frame.text(Field::SubIds, self.sub_ids);

@@ -32,8 +32,9 @@
 //!
 //! * Bookmark subscriptions, which replay the journal: from any bookmark, list, time or range, at a chosen rate, with
 //!   pause and resume, and then live.
+//! * Queues ([`Topic::queue`]) with leases, backlogs, fairness, redelivery, and limits on all of these.
 //!
-//! What it does not do it refuses with `not supported`: queues, aggregation, pagination, field selection, and queries of
+//! What it does not do it refuses with `not supported`: aggregation, pagination, field selection, and queries of
 //! the past. Without a journal a publish is acknowledged as persisted when it is
 //! processed, and client names need not be unique.
 //!
@@ -82,6 +83,7 @@ mod pattern;
 mod payload;
 mod persisted;
 mod query;
+mod queue;
 mod reader;
 mod record_key;
 mod recorder;
@@ -114,6 +116,7 @@ pub use faults::{ArmedFault, Damage, Fault, FaultInfo, Gate, ShutGate, When};
 pub use frame::Frame;
 pub use inspect::{JournalEntry, SessionInfo, SowRecord, SubscriptionInfo};
 pub use listener::Listener;
+pub use queue::{Fairness, Leasing, QueueInfo, QueueMessage};
 pub use recorder::{Counters, SeenFrame};
 pub use scripted::{
     ConnectionScript, LogonAck, PeerConnection, ReceivedFrame, ScriptedPeer, ScriptedPeerBuilder,

@@ -70,7 +70,8 @@ impl Server {
     ///   place. Publishes are acknowledged as persisted every 20 ms.
     /// * A topic whose name begins with `sow/` keeps the last message for each key, which is the field `/id` (for
     ///   `binary` messages, the key that the publisher gives). Its records expire as the publisher says.
-    /// * A topic whose name begins with `queue/` is refused: queues are not there yet.
+    /// * A topic whose name begins with `queue/` is a queue without lease periods, of which a subscription can have up to
+    ///   100 messages at a time.
     /// * Every other topic delivers its messages and keeps nothing.
     /// * No frames are recorded.
     ///

@@ -2,16 +2,16 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::clock::Time;
 use super::journal::{Entry, Journal, JournalRules, Mark};
 use super::payload::{Document, Identifier, PayloadType, merge};
+use super::queue::{Queue, QueueRules};
 use super::record_key::record_key;
 use super::refusal::Refusal;
 use super::sequences::{Sequences, publisher_number};
 use super::sow::{Record, Sow};
-use super::topic::{Expiration, Rule, SowRules, Store};
+use super::topic::{Rule, SowRules, Store};
 
 /// Topics and records, with nothing of connections, sessions or subscriptions.
 #[derive(Debug)]
@@ -19,7 +19,9 @@ pub(crate) struct State {
     rules: Arc<[Rule]>,
     /// The SOW topics used so far.
     sows: Vec<SowTopic>,
-    places: HashMap<(PayloadType, String), usize>,
+    queues: Vec<Queue>,
+    /// The SOW topics and queues by their names.
+    places: HashMap<(PayloadType, String), Place>,
     /// The records that will expire: when, in which topic, with which key.
     expiries: BTreeSet<(Time, usize, String)>,
     pub(crate) sequences: Sequences,
@@ -74,6 +76,8 @@ pub(crate) struct Change {
     pub(crate) time: Time,
     /// Its place in the journal, if it has one.
     pub(crate) place: Option<u64>,
+    /// The queue it went to, and its number there.
+    pub(crate) queued: Option<(usize, u64)>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -153,7 +157,8 @@ pub(crate) enum Place {
     Plain,
     /// The index of a [`SowTopic`].
     Sow(usize),
-    Queue,
+    /// The index of a [`Queue`].
+    Queue(usize),
 }
 
 impl State {
@@ -163,6 +168,7 @@ impl State {
             rules,
             has_journal,
             sows: Vec::new(),
+            queues: Vec::new(),
             places: HashMap::new(),
             expiries: BTreeSet::new(),
             sequences: Sequences::default(),
@@ -191,16 +197,27 @@ impl State {
     }
 
     fn place_by_rule(&mut self, index: usize, payload_type: PayloadType, name: &str) -> Place {
-        let rules = match self.rules.get(index).map(|rule| &rule.store) {
+        let store = match self.rules.get(index).map(|rule| &rule.store) {
             None | Some(Store::Plain) => return Place::Plain,
-            Some(Store::Queue) => return Place::Queue,
-            Some(Store::Sow(rules)) => rules,
+            Some(store) => store,
         };
-        if let Some(known) = self.places.get(&(payload_type, name.to_owned())) {
-            return Place::Sow(*known);
+        let key = (payload_type, name.to_owned());
+        if let Some(known) = self.places.get(&key) {
+            return *known;
         }
-        let rules = rules.clone();
-        self.create(index, payload_type, name, rules)
+        let place = match store.clone() {
+            Store::Plain => Place::Plain,
+            Store::Sow(rules) => self.create(index, payload_type, name, rules),
+            Store::Queue(rules) => self.create_queue(payload_type, name, rules),
+        };
+        self.places.insert(key, place);
+        place
+    }
+
+    fn create_queue(&mut self, payload_type: PayloadType, name: &str, rules: QueueRules) -> Place {
+        let topic = TopicInfo { payload_type, name: name.to_owned(), sow: None, is_journaled: true };
+        self.queues.push(Queue::new(Arc::new(topic), rules));
+        Place::Queue(self.queues.len() - 1)
     }
 
     fn create(&mut self, rule: usize, payload_type: PayloadType, name: &str, mut rules: SowRules) -> Place {
@@ -213,14 +230,26 @@ impl State {
         let topic = Arc::new(topic);
         let index = self.sows.len();
         self.sows.push(SowTopic { topic, records: Sow::default(), order: rule });
-        self.places.insert((payload_type, name.to_owned()), index);
         Place::Sow(index)
+    }
+
+    pub(crate) fn queue(&self, queue: usize) -> Option<&Queue> {
+        self.queues.get(queue)
+    }
+
+    pub(crate) fn queue_mut(&mut self, queue: usize) -> Option<&mut Queue> {
+        self.queues.get_mut(queue)
+    }
+
+    /// The first queue of a name.
+    pub(crate) fn queue_named(&self, name: &str) -> Option<usize> {
+        self.queues.iter().position(|queue| queue.topic.name == name)
     }
 
     pub(crate) fn sow(&self, place: Place) -> Option<&SowTopic> {
         match place {
             Place::Sow(index) => self.sows.get(index),
-            Place::Plain | Place::Queue => None,
+            Place::Plain | Place::Queue(_) => None,
         }
     }
 
@@ -243,9 +272,6 @@ impl State {
     /// Works out what a publication will do, and refuses it if it cannot be done (U-1).
     pub(crate) fn prepare(&mut self, publication: &Publication<'_>, now: Time) -> Result<Prepared, Refusal> {
         let place = self.place(publication.payload_type, publication.topic);
-        if place == Place::Queue {
-            return Err(Refusal::NotSupported);
-        }
         let mut new = Record {
             payload: publication.payload.to_vec(),
             correlation_id: publication.correlation_id.to_owned(),
@@ -258,6 +284,12 @@ impl State {
             instance: publication.instance,
             sequence: publication.sequence,
         };
+        if let Place::Queue(index) = place {
+            let queue = self.queues.get(index).ok_or(Refusal::InvalidTopic)?;
+            new.expires = queue.rules.expiration.end(publication.lifetime, now);
+            let topic = queue.topic.clone();
+            return Ok(Prepared { place, topic, old: None, new, user_id, origin });
+        }
         let Some(sow) = self.sow(place) else {
             let topic = self.plain(publication.payload_type, publication.topic);
             return Ok(Prepared { place, topic: Arc::new(topic), old: None, new, user_id, origin });
@@ -294,8 +326,15 @@ impl State {
                 self.expiries.insert((time, index, new.key.clone()));
             }
         }
+        let queued = self.enqueue(place, &new, &user_id);
         let time = new.time;
-        Change { topic, cause: Cause::Publish, old, new: Some(new), user_id, time, place: logged }
+        Change { topic, cause: Cause::Publish, old, new: Some(new), user_id, time, place: logged, queued }
+    }
+
+    fn enqueue(&mut self, place: Place, record: &Arc<Record>, user_id: &str) -> Option<(usize, u64)> {
+        let Place::Queue(index) = place else { return None };
+        let number = self.queues.get_mut(index)?.add(record.mark?, record.clone(), user_id.to_owned());
+        Some((index, number))
     }
 
     /// Takes note of the number of a message; its bookmark, if it is to be journaled.
@@ -318,7 +357,8 @@ impl State {
         let old = sow.records.remove(key)?;
         let topic = sow.topic.clone();
         self.forget_expiry(index, Some(&old));
-        Some(Change { topic, cause, old: Some(old), new: None, user_id: String::new(), time, place: None })
+        let user_id = String::new();
+        Some(Change { topic, cause, old: Some(old), new: None, user_id, time, place: None, queued: None })
     }
 
     /// When the next record expires.
@@ -367,16 +407,7 @@ impl SowTopic {
 
     /// When a record published now will expire (S-9).
     fn expiry(&self, lifetime: Option<u64>, now: Time) -> Option<Time> {
-        let own = match self.topic.sow.as_ref()?.expiration {
-            Expiration::Off => return None,
-            Expiration::PerMessage => None,
-            Expiration::After(own) => Some(own),
-        };
-        match lifetime {
-            Some(0) => None,
-            Some(seconds) => Some(now.plus(Duration::from_secs(seconds))),
-            None => own.map(|own| now.plus(own)),
-        }
+        self.topic.sow.as_ref()?.expiration.end(lifetime, now)
     }
 }
 
@@ -387,8 +418,10 @@ pub(crate) fn is_base64(key: &str) -> bool {
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use std::time::Duration;
+
     use super::*;
-    use crate::testing::topic::Topic;
+    use crate::testing::topic::{Expiration, Topic};
 
     pub(crate) fn state(topics: &[Topic]) -> State {
         let rules = topics.iter().map(|topic| topic.rule(1).unwrap()).collect();
@@ -453,13 +486,12 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn topics_that_keep_no_records_are_not_remembered() {
-        let mut state = state(&[Topic::plain("p"), Topic::queue("q")]);
+    fn topics_that_keep_nothing_are_not_remembered() {
+        let mut state = state(&[Topic::plain("p")]);
         for topic in ["p", "other"] {
             assert_eq!(state.place(PayloadType::Json, topic), Place::Plain);
             publish(&mut state, &publication(topic, "x"), at(0));
         }
-        assert_eq!(state.place(PayloadType::Json, "q"), Place::Queue);
         assert!(state.sows.is_empty() && state.places.is_empty());
     }
 }

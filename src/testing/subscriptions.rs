@@ -7,6 +7,7 @@ use super::conflation::Conflation;
 use super::entitlement::{Action, Question};
 use super::filter::Filter;
 use super::payload::{Document, PayloadType};
+use super::queue::Consumer;
 use super::replay::{Progress, Replay};
 use super::session::{Identity, SessionId};
 use super::topic_pattern::TopicPattern;
@@ -35,6 +36,18 @@ pub(crate) enum Feed {
     Unlogged,
     /// The journal.
     Journal(Box<Replay>),
+    /// A queue.
+    Queue(Consumer),
+}
+
+impl Feed {
+    /// How many messages of a queue may be under way.
+    pub(crate) fn backlog(&self) -> Option<u64> {
+        match self {
+            Feed::Queue(consumer) => Some(consumer.backlog),
+            _ => None,
+        }
+    }
 }
 
 /// What the command said, for those who look inside.
@@ -68,7 +81,7 @@ impl Subscription {
 
     /// True if its command named a bookmark.
     pub(crate) fn is_bookmark(&self) -> bool {
-        !matches!(self.feed, Feed::Changes)
+        matches!(self.feed, Feed::Unlogged | Feed::Journal(_))
     }
 
     pub(crate) fn replay(&self) -> Option<&Replay> {
@@ -136,12 +149,12 @@ impl Subscriptions {
     }
 
     fn index(&mut self, session: SessionId, number: u64, before: Progress, after: Progress) {
-        if let Progress::Behind(place) = before {
-            if let btree_map::Entry::Occupied(mut places) = self.behind.entry(session) {
-                places.get_mut().remove(&(place, number));
-                if places.get().is_empty() && !matches!(after, Progress::Behind(_)) {
-                    places.remove();
-                }
+        if let Progress::Behind(place) = before
+            && let btree_map::Entry::Occupied(mut places) = self.behind.entry(session)
+        {
+            places.get_mut().remove(&(place, number));
+            if places.get().is_empty() && !matches!(after, Progress::Behind(_)) {
+                places.remove();
             }
         }
         if let Progress::Behind(place) = after {

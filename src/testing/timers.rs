@@ -25,6 +25,10 @@ pub(crate) enum Event {
     Replay { session: SessionId, subscription: u64 },
     /// Tell bookmark subscriptions what is persisted.
     Reports(SessionId),
+    /// End the lease of a message in a queue.
+    Lease { queue: usize, message: u64 },
+    /// End the life of a message in a queue.
+    Expiry { queue: usize, message: u64 },
     /// Something that a fault brought about is over.
     Over(Arc<Effect>),
 }

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
+use super::clock::Time;
 use super::payload::{Identifier, PayloadType};
+use super::queue::{Fairness, Leasing, QueueRules};
 use crate::error::{Error, ErrorKind, Result};
 
 /// The configuration of one topic of a [`Server`](super::Server).
@@ -37,6 +39,8 @@ pub struct Topic {
     key_domain: Option<String>,
     expiration: Expiration,
     is_journaled: bool,
+    /// `None` until something was said that is about queues only.
+    queue: Option<QueueRules>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,6 +81,22 @@ pub enum Expiration {
     After(Duration),
 }
 
+impl Expiration {
+    /// When a message ends whose publisher asks for so many seconds.
+    pub(crate) fn end(self, lifetime: Option<u64>, now: Time) -> Option<Time> {
+        let own = match self {
+            Expiration::Off => return None,
+            Expiration::PerMessage => None,
+            Expiration::After(own) => Some(own),
+        };
+        match lifetime {
+            Some(0) => None,
+            Some(seconds) => Some(now.plus(Duration::from_secs(seconds))),
+            None => own.map(|own| now.plus(own)),
+        }
+    }
+}
+
 impl Topic {
     /// A topic whose messages are delivered and not stored.
     ///
@@ -92,8 +112,84 @@ impl Topic {
         Topic::new(name, Kind::Sow)
     }
 
-    pub(crate) fn queue(name: impl Into<String>) -> Topic {
-        Topic::new(name, Kind::Queue)
+    /// A topic whose messages go to one subscription at a time, each until it is acknowledged: a queue.
+    ///
+    /// It is always journaled. A message that is leased to a subscription comes back when the lease, the subscription or
+    /// its connection ends, and goes to another one. Messages expire as their publishers say, unless
+    /// [`expiration`](Topic::expiration) says otherwise. Subscriptions by regular expression do not take messages from
+    /// queues.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use amps_client::testing::{Clock, Server, Topic};
+    /// use amps_client::{Client, SubscribeOptions};
+    ///
+    /// # fn main() -> amps_client::Result<()> {
+    /// let clock = Clock::manual();
+    /// let jobs = Topic::queue("jobs").lease(Duration::from_secs(5)).max_per_subscription_backlog(10);
+    /// let server = Server::builder().topic(jobs).clock(clock.clone()).start()?;
+    /// let worker = Client::builder("worker").build()?;
+    /// worker.connect(&server.uri("json"))?;
+    /// worker.logon()?;
+    /// let mut jobs = worker.subscribe("jobs", "")?;
+    /// server.publish("jobs", "work")?;
+    /// assert_eq!(jobs.next().expect("not ended")?.data(), b"work");
+    /// clock.advance(Duration::from_secs(5))?; // the lease ends without an acknowledgement
+    /// assert_eq!(jobs.next().expect("not ended")?.data(), b"work");
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn queue(name: impl Into<String>) -> Topic {
+        Topic { expiration: Expiration::PerMessage, ..Topic::new(name, Kind::Queue) }
+    }
+
+    /// For a queue: how long a subscription has a message for itself. Default: until the subscription ends.
+    #[must_use]
+    pub fn lease(self, period: Duration) -> Topic {
+        self.with_queue(|rules| rules.lease = Some(period))
+    }
+
+    /// For a queue: how many messages one subscription may have at a time. Default: 1. A subscription gets fewer if it
+    /// asks for fewer, and asks for 1 if it says nothing.
+    #[must_use]
+    pub fn max_per_subscription_backlog(self, messages: u64) -> Topic {
+        self.with_queue(|rules| rules.max_per_subscription_backlog = messages.max(1))
+    }
+
+    /// For a queue: how many messages all subscriptions together may have at a time. Default: no limit.
+    #[must_use]
+    pub fn max_backlog(self, messages: u64) -> Topic {
+        self.with_queue(|rules| rules.max_backlog = Some(messages.max(1)))
+    }
+
+    /// For a queue: who gets the next message. Default: [`Fairness::Proportional`].
+    #[must_use]
+    pub fn fairness(self, fairness: Fairness) -> Topic {
+        self.with_queue(|rules| rules.fairness = fairness)
+    }
+
+    /// For a queue: who may acknowledge a message. Default: [`Leasing::Sublet`].
+    #[must_use]
+    pub fn leasing(self, leasing: Leasing) -> Topic {
+        self.with_queue(|rules| rules.leasing = leasing)
+    }
+
+    /// For a queue: how often a message is delivered before it expires instead of coming back. Default: 0, which is any
+    /// number.
+    #[must_use]
+    pub fn max_deliveries(self, deliveries: u32) -> Topic {
+        self.with_queue(|rules| rules.max_deliveries = deliveries)
+    }
+
+    /// For a queue: how often clients may give a message back before it expires instead. Default: 0, which is any number.
+    #[must_use]
+    pub fn max_cancels(self, cancels: u32) -> Topic {
+        self.with_queue(|rules| rules.max_cancels = cancels)
+    }
+
+    fn with_queue(mut self, change: impl FnOnce(&mut QueueRules)) -> Topic {
+        change(self.queue.get_or_insert_default());
+        self
     }
 
     fn new(name: impl Into<String>, kind: Kind) -> Topic {
@@ -106,6 +202,7 @@ impl Topic {
             key_domain: None,
             expiration: Expiration::Off,
             is_journaled: kind == Kind::Queue,
+            queue: None,
         }
     }
 
@@ -130,7 +227,8 @@ impl Topic {
         self
     }
 
-    /// When records vanish by themselves. Default: [`Expiration::Off`].
+    /// When records vanish by themselves, or messages of a queue that nobody has. Default: [`Expiration::Off`]; for a queue
+    /// [`Expiration::PerMessage`].
     #[must_use]
     pub fn expiration(mut self, expiration: Expiration) -> Topic {
         self.expiration = expiration;
@@ -161,13 +259,20 @@ impl Topic {
         if self.name.is_empty() {
             return Err(Error::new(ErrorKind::Usage, "a topic needs a name"));
         }
+        if self.queue.is_some() && self.kind != Kind::Queue {
+            let text = format!("topic `{}`: leases and backlogs are for queues", self.name);
+            return Err(Error::new(ErrorKind::Usage, text));
+        }
         Ok(Rule {
             name: self.name.clone(),
             is_prefix: self.is_prefix,
             payload_type: self.payload_type()?.map(|kind| kind.with_separator(separator)),
             store: match self.kind {
                 Kind::Plain => Store::Plain,
-                Kind::Queue => Store::Queue,
+                Kind::Queue => Store::Queue(QueueRules {
+                    expiration: self.expiration,
+                    ..self.queue.clone().unwrap_or_default()
+                }),
                 Kind::Sow => Store::Sow(self.sow_rules()?),
             },
             is_journaled: self.is_journaled,
@@ -219,7 +324,7 @@ pub(crate) struct Rule {
 pub(crate) enum Store {
     Plain,
     Sow(SowRules),
-    Queue,
+    Queue(QueueRules),
 }
 
 #[derive(Debug, Clone)]
@@ -258,6 +363,7 @@ mod tests {
             (Topic::sow("a").key("id"), "`id`"),
             (Topic::sow("a").message_type("morse"), "`morse`"),
             (Topic::sow("a").message_type("binary").key("/id"), "no fields"),
+            (Topic::sow("a").key("/id").max_backlog(3), "for queues"),
         ];
         for (topic, named) in table {
             let error = topic.rule(1).unwrap_err();

@@ -1,6 +1,6 @@
 //! Everything behind the one lock: the state, and the instances that share it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::clock::Time;
@@ -99,10 +99,13 @@ impl World {
 
     /// Ends what subscriptions that were taken away have left behind.
     pub(crate) fn retire(&mut self, subscriptions: impl IntoIterator<Item = Subscription>) {
+        let mut queues = BTreeSet::new();
         for subscription in subscriptions {
             let alarm = subscription.replay().and_then(|replay| replay.alarm);
             alarm.into_iter().for_each(|alarm| self.timers.cancel(alarm));
+            queues.extend(self.give_back(&subscription));
         }
+        queues.into_iter().for_each(|queue| self.dispatch(queue));
     }
 
     /// Does everything that is due by now, in the order of its times; false if there was nothing.
@@ -131,6 +134,8 @@ impl World {
             Event::Persisted(session) => self.send_persisted(session),
             Event::Replay { session, subscription } => self.wake(session, subscription),
             Event::Reports(session) => self.report(session),
+            Event::Lease { queue, message } => self.end_lease(queue, message),
+            Event::Expiry { queue, message } => self.expire_queued(queue, message),
             Event::Over(effect) => effect.end(),
         }
     }

@@ -22,6 +22,7 @@ mod lifecycle;
 mod logon;
 mod oof;
 mod publish;
+mod queues;
 mod quick;
 mod reasons;
 mod replay;

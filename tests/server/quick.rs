@@ -66,16 +66,18 @@ fn a_topic_that_begins_with_sow_keeps_the_last_message_for_each_id() {
     );
 }
 
-/// A-11: what is not there yet is refused, not ignored.
+/// A-11, Q-2.
 #[test]
-fn a_topic_that_begins_with_queue_is_refused() {
+fn a_topic_that_begins_with_queue_is_a_queue() {
     let server = Server::quick().unwrap();
     let mut client = RawClient::log_on(&server, "me");
-    for command in ["publish", "subscribe", "sow", "sow_and_subscribe"] {
-        let answer = client.ask(format!(r#"{{"c":"{command}","cid":"1","t":"queue/jobs","a":"processed"}}"#));
-        assert_eq!(
-            answer,
-            [r#"{"c":"ack","cid":"1","a":"processed","status":"failure","reason":"not supported"}"#]
-        );
-    }
+    let answer =
+        client.ask(r#"{"c":"subscribe","cid":"1","t":"queue/jobs","o":"max_backlog=1000","a":"processed"}"#);
+    assert_eq!(
+        answer,
+        [r#"{"c":"ack","cid":"1","sub_id":"1","a":"processed","status":"success","opts":"max_backlog=100"}"#]
+    );
+    client.send(r#"{"c":"p","t":"queue/jobs"}work"#);
+    assert_eq!(client.receive().header("lp"), Some("99991231T235959.000000Z"));
+    assert_eq!(server.queue("queue/jobs").unwrap().leased(), 1);
 }

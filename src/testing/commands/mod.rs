@@ -1,5 +1,6 @@
 //! The commands a client may send, one file each or a family.
 
+mod ack;
 mod delete;
 mod flush;
 mod heartbeat;

@@ -36,6 +36,9 @@ pub(super) fn sow(command: &Command<'_>, identity: &Who) -> Result<(), Refusal> 
     let id = command.session();
     let mut turn = command.turn(|world| world.questions_about(id, identity, Action::Read, &selector))?;
     turn.check_topic(id, identity, Action::Read, &selector)?;
+    if turn.queue_of(identity, &selector).is_some() {
+        return Err(Refusal::NotSupported);
+    }
     let topics = turn.sow_topics(id, identity, Action::Read, &selector);
     if topics.is_empty() && selector.is_literal() {
         return Err(Refusal::InvalidTopic);

@@ -8,6 +8,7 @@ use crate::testing::entitlement::Action;
 use crate::testing::frames::Ack;
 use crate::testing::hub::Open;
 use crate::testing::options::Options;
+use crate::testing::queue::Consumer;
 use crate::testing::refusal::Refusal;
 use crate::testing::replay::{Pace, Progress, Replay, Span, Terms};
 use crate::testing::session::SessionId;
@@ -74,8 +75,13 @@ impl World {
     }
 
     /// Where the messages of a new subscription come from.
-    pub(super) fn feed(&self, command: &Command<'_>, asked: &Placement<'_>) -> Result<Feed, Refusal> {
-        let Some(bookmark) = command.message.bookmark() else { return Ok(Feed::Changes) };
+    pub(super) fn feed(&mut self, command: &Command<'_>, asked: &Placement<'_>) -> Result<Feed, Refusal> {
+        let Some(bookmark) = command.message.bookmark() else {
+            return match self.queue_of(asked.identity, &asked.selector) {
+                None => Ok(Feed::Changes),
+                Some(queue) => self.consumer(command, asked, queue).map(Feed::Queue),
+            };
+        };
         let options = &asked.options;
         let journal = &self.state.journal;
         let span = Span::read(bookmark, options.not_found, journal)?;
@@ -95,7 +101,23 @@ impl World {
         Ok(Feed::Journal(Box::new(Replay::new(span, terms, journal))))
     }
 
-    /// What follows the acknowledgement of a bookmark subscription: the replay (T-5).
+    /// What a subscription to a queue comes to.
+    fn consumer(
+        &self,
+        command: &Command<'_>,
+        asked: &Placement<'_>,
+        queue: usize,
+    ) -> Result<Consumer, Refusal> {
+        let wanted = asked.options.max_backlog.unwrap_or(1);
+        let most = self.state.queue(queue).map_or(1, |queue| queue.rules.max_per_subscription_backlog);
+        match wanted {
+            _ if command.kind.is_query() => Err(Refusal::NotSupported),
+            0 => Err(Refusal::InvalidOptions),
+            _ => Ok(Consumer::new(queue, wanted.min(most))),
+        }
+    }
+
+    /// What follows the acknowledgement of a subscription: the replay (T-5), or the messages of a queue.
     pub(super) fn begin(&mut self, command: &Command<'_>, sub_id: &str) {
         let id = command.session();
         let subscription = self.subscriptions(id).and_then(|all| all.find(id, sub_id));
@@ -108,6 +130,10 @@ impl World {
                     self.start_reports(id);
                 }
                 self.pump(id);
+            }
+            Some(Feed::Queue(consumer)) => {
+                let queue = consumer.queue;
+                self.dispatch(queue);
             }
             _ => {}
         }

@@ -63,9 +63,14 @@ impl World {
         if self.verdict(session, &identity.question(action, selector.text)).is_deny() {
             return Err(Refusal::NotEntitled);
         }
+        Ok(())
+    }
+
+    /// The queue that a literal topic names, if it is one.
+    pub(super) fn queue_of(&mut self, identity: &Identity, selector: &Selector<'_>) -> Option<usize> {
         match self.state.place(identity.payload_type, selector.text) {
-            Place::Queue => Err(Refusal::NotSupported),
-            Place::Plain | Place::Sow(_) => Ok(()),
+            Place::Queue(queue) if selector.is_literal() => Some(queue),
+            _ => None,
         }
     }
 

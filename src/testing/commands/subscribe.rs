@@ -13,6 +13,7 @@ use crate::testing::frames::{Ack, Delivery, Outgoing};
 use crate::testing::options::Options;
 use crate::testing::payload::Document;
 use crate::testing::query::{Found, Query, Selection};
+use crate::testing::queue::Holder;
 use crate::testing::refusal::Refusal;
 use crate::testing::state::Place;
 use crate::testing::subscriptions::{Feed, Subscription, SubscriptionText, Wants};
@@ -122,6 +123,7 @@ impl World {
         let topics = self.sow_topics(id, asked.identity, Action::Read, &asked.selector);
         let mut conflation = self.conflation(&asked, &topics)?;
         let feed = self.feed(command, &asked)?;
+        let backlog = feed.backlog();
         let query = asked.query.take();
         let answers =
             query.as_ref().map(|query| self.answers(command, &asked, &query.query, &topics, &sub_id));
@@ -132,8 +134,10 @@ impl World {
         }
         let wants = asked.wants;
         self.put_subscription(asked.subscription(command, sub_id.clone(), conflation, feed));
+        let backlog = backlog.map(|backlog| format!("max_backlog={backlog}")).unwrap_or_default();
         let query_id = if query.is_some() { command.query_id() } else { "" };
-        command.ack(Ack { kind: AckType::PROCESSED, sub_id: &sub_id, query_id, ..Ack::default() }, self.now);
+        let processed = Ack { kind: AckType::PROCESSED, sub_id: &sub_id, query_id, ..Ack::default() };
+        command.ack(Ack { options: &backlog, ..processed }, self.now);
         if let (Some(query), Some(answers)) = (query, answers) {
             let counts = Counts::of(&answers.selection);
             query.send(command, answers.selection.found, self.now);
@@ -164,11 +168,14 @@ impl World {
 
     /// What the conflation options come to on these topics (B-11).
     fn conflation(
-        &self,
+        &mut self,
         asked: &Placement<'_>,
         topics: &[(Place, Verdict)],
     ) -> Result<Option<Conflation>, Refusal> {
         let Some(interval) = asked.options.conflation else { return Ok(None) };
+        if self.queue_of(asked.identity, &asked.selector).is_some() {
+            return Ok(None);
+        }
         let key = asked.options.conflation_key.clone();
         if asked.selector.is_literal() {
             let sow = topics.first().and_then(|(place, _)| self.state.sow(*place));
@@ -226,6 +233,7 @@ impl World {
     fn put_subscription(&mut self, mut subscription: Subscription) {
         let (id, now) = (subscription.session, self.now);
         let Some(instance) = self.instance_mut(id) else { return };
+        let mut replaced = None;
         if let Some(mut old) = instance.subscriptions.remove(id, &subscription.id) {
             let held = old.conflation.as_mut().map(|held| held.release_all(&old.id, old.wants));
             if let Some(session) = instance.sessions.get(&id.number) {
@@ -234,10 +242,12 @@ impl World {
             if let (Some(conflation), Some(before)) = (&mut subscription.conflation, old.conflation.take()) {
                 conflation.inherit(before);
             }
-            self.retire([old]);
+            replaced = Some(old);
         }
-        if let Some(instance) = self.instance_mut(id) {
-            instance.subscriptions.insert(subscription);
+        let holder = Holder { session: id, subscription: instance.subscriptions.next_number() };
+        instance.subscriptions.insert(subscription);
+        if let Some(old) = replaced.filter(|old| !self.hand_over(old, holder)) {
+            self.retire([old]);
         }
     }
 }

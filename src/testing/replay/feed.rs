@@ -54,12 +54,13 @@ impl World {
                 self.arrive(id, &connection);
                 return self.wake_report(id);
             }
+            if place < self.state.journal.first() {
+                return fall_behind(id, &connection);
+            }
             if !connection.outbox().has_replay_room() {
                 break;
             }
-            if !self.step(id, number, place, &connection) {
-                return;
-            }
+            self.step(id, number, place, &connection);
         }
         connection.outbox().ask_for_more();
         self.wake_report(id);
@@ -72,17 +73,13 @@ impl World {
             .unwrap_or_default()
     }
 
-    /// Deals with one entry for one subscription; false if the connection had to be closed.
-    fn step(&mut self, id: SessionId, number: u64, place: u64, connection: &Arc<Connection>) -> bool {
-        let Some(instance) = self.instances.get_mut(id.instance) else { return false };
-        let Some(entry) = self.state.journal.get(place) else {
-            log::warn!(target: LOG, "{id}: the journal has dropped what a subscription had still to read");
-            connection.close_slow();
-            return false;
-        };
+    /// Deals with one entry for one subscription.
+    fn step(&mut self, id: SessionId, number: u64, place: u64, connection: &Arc<Connection>) {
+        let Some(instance) = self.instances.get_mut(id.instance) else { return };
+        let Some(entry) = self.state.journal.get(place) else { return };
         let reading =
             Reading { journal: &self.state.journal, verdicts: &instance.verdicts, connection, now: self.now };
-        let Some(subscription) = instance.subscriptions.get_mut(number) else { return true };
+        let Some(subscription) = instance.subscriptions.get_mut(number) else { return };
         let progress = match reading.take(subscription, place, entry) {
             Step::Past => Progress::Behind(place + 1),
             Step::Over => Progress::Over,
@@ -93,7 +90,6 @@ impl World {
             }
         };
         instance.subscriptions.set_progress(number, progress);
-        true
     }
 
     /// Subscriptions of a session that have come to the end of the journal are live from here on; those with an end of
@@ -163,6 +159,14 @@ impl World {
     }
 }
 
+/// Closes a connection rather than pass over what is no more (T-9).
+fn fall_behind(id: SessionId, connection: &Connection) {
+    if connection.outbox().is_open() {
+        log::warn!(target: LOG, "{id}: the journal has dropped what a subscription had still to read");
+        connection.close_slow();
+    }
+}
+
 /// What is needed to deal with an entry.
 struct Reading<'a> {
     journal: &'a Journal,
@@ -187,10 +191,10 @@ impl Reading<'_> {
         if !wanted {
             return Step::Past;
         }
-        if replay.progress != Progress::Live {
-            if let Some(due) = replay.rest(entry, self.now) {
-                return Step::Rest(due);
-            }
+        if replay.progress != Progress::Live
+            && let Some(due) = replay.rest(entry, self.now)
+        {
+            return Step::Rest(due);
         }
         let is_first_live = place >= replay.target && !std::mem::replace(&mut replay.has_gone_live, true);
         self.send(subscription, entry, is_first_live);
