@@ -13,6 +13,7 @@ guides! {
     threads_and_callbacks: "threads-and-callbacks.md",
     error_handling: "error-handling.md",
     high_availability: "high-availability.md",
+    queues: "queues.md",
     testing_your_program: "testing-your-program.md",
     design_decisions: "design-decisions.md",
 }

@@ -93,6 +93,7 @@
 //! * `threads-and-callbacks.md`: which thread runs what, and what may be called there; losses; the end of a client.
 //! * `error-handling.md`: every kind of failure, who hears of it, and what to do; lost connections, heartbeats, states.
 //! * `high-availability.md`: failing over with `HAClient`: which server, how long, what is recovered, what others see.
+//! * `queues.md`: taking work from a queue: how to acknowledge it, and what can and cannot happen to it.
 //! * `reliable-publishing.md`: publish stores: when a message is safe, what a file promises, how large it gets.
 //! * `testing-your-program.md`: the embedded server, its clock and its failures, and the scripted peer.
 //! * `design-decisions.md`: what was chosen, what was refused, and why.

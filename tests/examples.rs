@@ -27,7 +27,7 @@ const PROGRAMS: [&str; 8] = [
 ];
 
 /// The programs that bring the servers with them that fail.
-const TROUBLE: [&str; 11] = [
+const TROUBLE: [&str; 13] = [
     "connection_states",
     "custom_authenticator",
     "custom_server_chooser",
@@ -38,6 +38,8 @@ const TROUBLE: [&str; 11] = [
     "ha_failover",
     "heartbeat",
     "last_chance",
+    "queue_consumer",
+    "queue_worker_pool",
     "reliable_publisher",
 ];
 
@@ -267,6 +269,28 @@ fn failed_writes_are_told_with_the_message_and_leave_the_store() {
         "still in the store: 0",
     ];
     assert_lines(&lines, &expected);
+}
+
+#[test]
+fn jobs_are_done_given_back_removed_and_taken_over() {
+    let expected = [
+        "dig: done",
+        "sow: not now, given back",
+        "???: nobody can do that, removed",
+        "reap: done",
+        "sow: done",
+        "3 acknowledged, 1 removed, 0 left",
+        "thresh: begun, and never finished",
+        "thresh: done by another one",
+        "0 left",
+    ];
+    assert_lines(&run("queue_consumer", &[]), &expected);
+}
+
+#[test]
+fn a_pool_does_every_job_over_failures_and_a_lost_connection() {
+    let expected = ["100 jobs are done, 0 are left", "some were begun more than once: true"];
+    assert_lines(&run("queue_worker_pool", &[]), &expected);
 }
 
 #[test]

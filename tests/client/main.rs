@@ -19,6 +19,7 @@ mod outage;
 mod publish_store_order;
 mod publishing;
 mod publishing_with_a_store;
+mod queue_soak;
 mod queue_workers;
 mod queues;
 mod queues_and_stores;

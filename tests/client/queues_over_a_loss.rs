@@ -6,7 +6,7 @@ use crate::support::client::*;
 use crate::support::ha::HaScene;
 use crate::support::queue::{expect_ack, lend};
 use amps_client::testing::LogonAck;
-use amps_client::{AckOption, Client, Command, ErrorKind};
+use amps_client::{AckOption, Client, Command, ErrorKind, Message};
 
 const NEVER: Duration = Duration::from_secs(3600);
 
@@ -30,6 +30,23 @@ fn a_batch_that_waits_over_a_loss_is_sent_once_on_the_new_connection() {
     scene.settle();
     let acks = scene.connection.frames().iter().filter(|f| f.frame().command() == "sow_delete").count();
     assert_eq!(acks, 1, "those that came later wait for their own batch");
+}
+
+///
+#[test]
+fn a_batch_that_a_loss_catches_on_its_way_is_kept() {
+    let mut scene = Scene::logged_on("c");
+    scene.reconnect_on_loss();
+    let gate = Gate::new();
+    let inside = gate.clone();
+    scene.subscribe_with("Q", move |_: &Message| inside.pass());
+    scene.send("Q", "hold the receive thread, so that the write is the first to notice");
+    gate.wait_reached(1);
+    scene.connection.reset();
+    scene.client.ack("q", "1|1|").unwrap();
+    gate.open();
+    scene.accept_again();
+    expect_ack(&scene.connection, &[1], "");
 }
 
 /// Q-9, HA-20: they go before the subscriptions, so that the server does not deliver again what is done.

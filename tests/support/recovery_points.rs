@@ -45,6 +45,15 @@ impl Table {
         self.state.lock().points.get(sub_id).cloned().unwrap_or_default()
     }
 
+    /// Waits until a subscription has this point.
+    pub(crate) fn wait_for_point(&self, sub_id: &str, point: &str) {
+        let mut state = self.state.lock();
+        while state.points.get(sub_id).is_none_or(|known| known != point) {
+            let timed_out = self.changed.wait_for(&mut state, SOON).timed_out();
+            assert!(!timed_out, "{sub_id} does not get to {point}, but to {:?}", state.points);
+        }
+    }
+
     /// What it was told since the last time.
     pub(crate) fn calls(&self) -> Vec<String> {
         std::mem::take(&mut self.state.lock().calls)

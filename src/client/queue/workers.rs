@@ -89,10 +89,9 @@ where
 /// # client.connect(&peer.uri("json"))?;
 /// # client.logon()?;
 /// # let (sender, done) = std::sync::mpsc::channel();
-/// let workers = QueueWorkers::builder("jobs").workers(4).max_backlog(20).start(&client, move |job: &Message| -> amps_client::Result<()> {
-///     println!("{}", job.data_str()?);
+/// let workers = QueueWorkers::builder("jobs").workers(4).max_backlog(20).start(&client, move |job: &Message| {
 /// #   sender.send(()).unwrap();
-///     Ok(()) // done; an error would give it back
+///     job.data_str().map(|text| println!("{text}")) // an error would give it back
 /// })?;
 /// # done.recv().unwrap();
 /// // … until it is time to go:
