@@ -301,8 +301,8 @@ impl QueueAcks {
         self.waiting.load(Ordering::Acquire)
     }
 
-    /// Adds one. True if its batch is full.
-    fn add(&self, topic: &str, bookmark: &str) -> bool {
+    /// Adds one. Returns its batch if that is full.
+    fn add(&self, topic: &str, bookmark: &str) -> Option<Batch> {
         let now = Instant::now();
         self.change(|batches| batches.add(topic, bookmark, now))
     }
