@@ -181,6 +181,12 @@ impl AckHandle {
         &self.lease.bookmark
     }
 
+    /// True if the lease may still hold: the connection that the message came over is up.
+    pub(crate) fn is_leased(&self) -> bool {
+        let source = &self.lease.source;
+        source.client().is_ok_and(|client| client.link.is_current(source.version))
+    }
+
     /// Does the same for the client's own part, whether it acknowledges by itself or not. A failure is for the exception
     /// listener.
     pub(crate) fn decide(&self, option: Option<AckOption>) {

@@ -58,8 +58,8 @@ where
 /// Threads that work on the messages of a queue, and acknowledge each when it is done.
 ///
 /// Each thread takes one message after the other and calls the [`QueueHandler`]. On an
-/// [`HAClient`](crate::HAClient) they go on over a failover; on a plain client they end with the connection, when they
-/// have worked on what had arrived. Acknowledgements are collected as [`Client::set_ack_batch_size`] says;
+/// [`HAClient`](crate::HAClient) they go on over a failover; on a plain client they end with the connection. A message that
+/// has not been begun when its connection is lost is left alone, because the server delivers it again. Acknowledgements are collected as [`Client::set_ack_batch_size`] says;
 /// [auto-ack](Client::set_auto_ack) does not concern them.
 ///
 /// The threads are named `amps-queue-`, the client's name, and a number from 1. [`shutdown`](QueueWorkers::shutdown) ends
@@ -113,6 +113,8 @@ struct Pool {
     turn: Mutex<MessageStream>,
     queue: Arc<StreamQueue>,
     handler: Box<dyn QueueHandler>,
+    /// Nothing comes a second time, so that a lost lease is no reason to leave a message alone.
+    at_most_once: bool,
     /// No further message is begun.
     stopped: AtomicBool,
     /// Why the stream has ended, if it was no orderly end.
@@ -126,6 +128,7 @@ impl QueueWorkers {
             command: Command::subscribe(topic),
             workers: DEFAULT_WORKERS,
             max_backlog: None,
+            at_most_once: false,
             options: String::new(),
         }
     }
@@ -239,6 +242,7 @@ pub struct QueueWorkersBuilder {
     command: Command,
     workers: usize,
     max_backlog: Option<u32>,
+    at_most_once: bool,
     options: String,
 }
 
@@ -257,6 +261,13 @@ impl QueueWorkersBuilder {
     /// workers, so that there is a next message at hand for each.
     pub fn max_backlog(mut self, messages: u32) -> QueueWorkersBuilder {
         self.max_backlog = Some(messages);
+        self
+    }
+
+    /// Whether the queue removes messages when it delivers them, so that none comes a second time: then those are worked on
+    /// too that arrived over a connection that is gone by now. Default: false.
+    pub fn at_most_once(mut self, at_most_once: bool) -> QueueWorkersBuilder {
+        self.at_most_once = at_most_once;
         self
     }
 
@@ -302,6 +313,7 @@ impl QueueWorkersBuilder {
             queue: Arc::clone(stream.queue()),
             turn: Mutex::new(stream),
             handler: Box::new(handler),
+            at_most_once: self.at_most_once,
             stopped: AtomicBool::new(false),
             failure: Mutex::default(),
         });
@@ -349,6 +361,10 @@ impl Pool {
 
     fn handle(&self, message: Message) {
         let handle = message.ack_handle();
+        if !self.at_most_once && handle.as_ref().is_some_and(|handle| !handle.is_leased()) {
+            // The server has taken it back, and delivers it again.
+            return;
+        }
         let outcome = contain(|| self.handler.on_message(&message));
         drop(message);
         if let Some(handle) = handle {
