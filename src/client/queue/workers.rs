@@ -68,35 +68,23 @@ where
 /// then.
 ///
 /// ```
-/// use amps_client::testing::ScriptedPeer;
+/// use amps_client::testing::Server;
 /// use amps_client::{Client, Message, QueueWorkers};
 /// use std::time::Duration;
 ///
 /// # fn main() -> amps_client::Result<()> {
-/// # let peer = ScriptedPeer::builder()
-/// #     .connection(|c| {
-/// #         c.logon()
-/// #             .expect("subscribe")
-/// #             .reply_ok()
-/// #             .send(r#"{"c":"p","t":"jobs","bm":"1|1|","lp":"20300102T030405.000000Z","sids":"{sub_id}"}"#, b"dig")
-/// #             .expect("sow_delete")
-/// #             .expect("unsubscribe")
-/// #             .expect("flush")
-/// #             .reply_ok()
-/// #     })
-/// #     .start()?;
+/// # let server = Server::quick()?;
 /// # let client = Client::builder("digger").build()?;
-/// # client.connect(&peer.uri("json"))?;
+/// # client.connect(&server.uri("json"))?;
 /// # client.logon()?;
-/// # let (sender, done) = std::sync::mpsc::channel();
-/// let workers = QueueWorkers::builder("jobs").workers(4).max_backlog(20).start(&client, move |job: &Message| {
-/// #   sender.send(()).unwrap();
-///     job.data_str().map(|text| println!("{text}")) // an error would give it back
-/// })?;
-/// # done.recv().unwrap();
+/// let work = |job: &Message| job.data_str().map(|text| println!("{text}")); // an error gives it back
+/// let workers = QueueWorkers::builder("queue/jobs").workers(4).max_backlog(20).start(&client, work)?;
+/// # client.publish("queue/jobs", "dig")?;
+/// # let acked = |server: &Server| server.queue("queue/jobs").is_some_and(|queue| queue.acked == 1);
+/// # server.wait_for(acked, Duration::from_secs(5))?;
 /// // … until it is time to go:
 /// workers.shutdown(Duration::from_secs(10))?;
-/// # peer.finish()
+/// # Ok(())
 /// # }
 /// ```
 #[must_use = "dropping it ends the workers"]
@@ -229,7 +217,7 @@ impl fmt::Debug for QueueWorkers {
 /// use amps_client::QueueWorkers;
 /// use std::time::Duration;
 ///
-/// let builder = QueueWorkers::builder("jobs")
+/// let builder = QueueWorkers::builder("queue/jobs")
 ///     .workers(8)
 ///     .max_backlog(100)
 ///     .filter("/region = 'EMEA'")
