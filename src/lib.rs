@@ -146,9 +146,11 @@ pub use ha::{
 pub use message::Message;
 pub use options::{BookmarkNotFound, Conflation, LogonOptions, Rate, SowOptions, SubscribeOptions};
 pub use store::{
-    BookmarkStore, BookmarkStoreResizeHandler, DiscardOldest, MemoryBookmarkStore, MemoryPublishStore,
+    BookmarkStore, BookmarkStoreResizeHandler, ConflatingRecoveryPointAdapter,
+    ConflatingRecoveryPointAdapterBuilder, DiscardOldest, MemoryBookmarkStore, MemoryPublishStore,
     PublishStore, PublishStoreResizeHandler, Receipt, RecoveryPoint, RecoveryPointAdapter,
-    RecoveryPointFactory, Selector, StoreEntry, StoreReplayer,
+    RecoveryPointFactory, Selector, SowRecoveryPointAdapter, SowRecoveryPointAdapterBuilder, StoreEntry,
+    StoreReplayer,
 };
 #[cfg(feature = "file-store")]
 pub use store::{

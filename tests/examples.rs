@@ -427,6 +427,13 @@ fn the_load_generator_ends_with_one_json_object() {
     assert_eq!(report["count"], 1000);
 }
 
+#[test]
+fn both_rates_of_a_replay_are_told_with_their_ratio() {
+    let lines = run("replay_rate", &["--count", "10000", "--rounds", "1"]);
+    let last = lines.last().unwrap();
+    assert!(last.starts_with("median: ") && last.ends_with(" %"), "{last}");
+}
+
 /// One after the other, twice over: what one leaves behind must not disturb the next.
 #[test]
 fn all_of_them_work_on_a_server_that_is_there_already() {
@@ -447,6 +454,18 @@ fn all_of_them_fail_where_there_is_no_server() {
     }
 }
 
+/// A short one; longer ones are run by hand.
+#[test]
+fn a_storm_loses_nothing_and_leaves_nothing_behind() {
+    let seed = "20261124";
+    let outcome = Program::start("soak", &["--seconds", "3", "--seed", seed], Stdio::null()).finish();
+    assert!(outcome.status.success(), "{outcome:#?}");
+    let line = outcome.lines.last().unwrap();
+    assert!(line.starts_with("held: 0 lost, 0 duplicated, 0 stuck; "), "{line}");
+    let outcome = Program::start("soak", &["--seconds", "long"], Stdio::null()).finish();
+    assert_eq!((outcome.lines.len(), outcome.status.code()), (0, Some(2)), "{outcome:?}");
+}
+
 #[test]
 fn every_program_is_run_by_a_test() {
     let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
@@ -455,7 +474,8 @@ fn every_program_is_run_by_a_test() {
         .filter(|path| path.extension().is_some_and(|extension| extension == "rs"))
         .map(|path| path.file_stem().unwrap().to_string_lossy().into_owned())
         .collect();
-    let tested = PROGRAMS.into_iter().chain(TROUBLE).chain(["embedded_server", "loadgen"]);
+    let tested =
+        PROGRAMS.into_iter().chain(TROUBLE).chain(["embedded_server", "loadgen", "replay_rate", "soak"]);
     let tested = tested.map(str::to_owned).collect();
     assert_eq!(programs, tested);
 }

@@ -167,7 +167,7 @@ impl ClientBuilder {
 mod tests {
     use super::*;
 
-    /// Acceptance rule 9.
+    /// 9.
     #[test]
     fn what_cannot_work_is_refused_by_build() {
         let refused = [

@@ -336,13 +336,22 @@ impl Failure {
 }
 
 /// Calls user code; an error or a panic becomes a [`Failure`].
-pub(crate) fn contain(call: impl FnOnce() -> Result<(), HandlerError>) -> Result<(), Failure> {
+pub(crate) fn contain<T>(call: impl FnOnce() -> Result<T, HandlerError>) -> Result<T, Failure> {
     let _scope = panics::CallbackScope::enter();
     match catch_unwind(AssertUnwindSafe(call)) {
-        Ok(Ok(())) => Ok(()),
+        Ok(Ok(answer)) => Ok(answer),
         Ok(Err(error)) => Err(Failure::returned(error)),
         Err(payload) => Err(Failure::panicked(&*payload)),
     }
+}
+
+/// Asks a store, which may be the user's own code: its errors stay what they are, and a panic becomes one.
+pub(crate) fn ask<T>(
+    origin: Origin,
+    call: impl FnOnce() -> crate::error::Result<T>,
+) -> Result<T, UnhandledError> {
+    let answer = contain(|| Ok(call())).map_err(|failure| failure.unhandled(origin))?;
+    answer.map_err(|error| UnhandledError::new(error, origin))
 }
 
 #[cfg(test)]
@@ -411,7 +420,7 @@ mod tests {
 
     #[test]
     fn a_returned_error_is_the_source_of_the_report() {
-        let failure = contain(|| Err("no".into())).unwrap_err();
+        let failure = contain::<()>(|| Err("no".into())).unwrap_err();
         assert_eq!(failure.error.kind(), ErrorKind::HandlerFailed);
         assert_eq!(std::error::Error::source(&failure.error).unwrap().to_string(), "no");
     }

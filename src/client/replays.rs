@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 
 use super::Client;
 use super::core::Core;
+use super::registry::ask;
 use crate::bookmark::{Bookmark, Progress, lowest_of_each};
 use crate::callbacks::Origin;
 use crate::command::Command;
@@ -160,10 +161,11 @@ fn resume_point(core: &Core, command: &Command) -> Result<Option<Bookmark>> {
 pub(crate) fn persisted(core: &Core, ack: &Message) -> bool {
     let (Some(id), Some(bookmark)) = (ack.sub_id(), ack.bookmark()) else { return false };
     let Some(store) = core.config.bookmark_store.as_deref() else { return false };
+    let persisted = || store.persisted(id, bookmark).map_err(|error| error.with_sub_id(id));
     if core.routes.contains(id)
-        && let Err(error) = store.persisted(id, bookmark)
+        && let Err(failure) = ask(Origin::BookmarkStore, persisted)
     {
-        core.report(error.with_sub_id(id), Origin::BookmarkStore);
+        core.registry.report(failure.with_id(Some(id)));
     }
     true
 }

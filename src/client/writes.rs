@@ -2,7 +2,7 @@
 
 use super::core::Core;
 use super::publishing::failed_message;
-use super::registry::contain;
+use super::registry::{ask, contain};
 use super::replays;
 use crate::callbacks::Origin;
 use crate::error::Reason;
@@ -21,9 +21,9 @@ pub(crate) fn persisted(core: &Core, ack: &Message) -> bool {
         return told;
     };
     if sequence > 0
-        && let Err(error) = store.discard_up_to(sequence)
+        && let Err(failure) = ask(Origin::PublishStore, || store.discard_up_to(sequence))
     {
-        core.report(error, Origin::PublishStore);
+        core.registry.report(failure);
     }
     // A success is what the store was waiting for; a refusal that nobody was told of is for the last chance (M-15).
     told || !failed

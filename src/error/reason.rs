@@ -218,7 +218,7 @@ mod tests {
         user_id: "alice",
     };
 
-    /// E-7, acceptance rules 2, 3, 4, 5: each text, its kind, and what the error text names.
+    /// 2, 3, 4, 5, E-7: each text, its kind, and what the error text names.
     #[test]
     fn each_reason_becomes_the_kind_of_the_table_and_names_the_offender() {
         let table: &[(&str, ErrorKind, &[&str])] = &[

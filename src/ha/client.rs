@@ -155,6 +155,12 @@ impl Deref for HAClient {
     }
 }
 
+impl AsRef<Client> for HAClient {
+    fn as_ref(&self) -> &Client {
+        &self.client
+    }
+}
+
 impl fmt::Debug for HAClient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("HAClient").field(&self.client).finish()

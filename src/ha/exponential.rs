@@ -308,7 +308,7 @@ mod tests {
         ExponentialDelayStrategy::builder().maximum(ms(2_000)).jitter(0.0)
     }
 
-    /// HA-35, HA-36, acceptance rule 79.
+    /// 79, HA-35, HA-36.
     #[test]
     fn delays_grow_for_each_server_by_itself_until_a_reset() {
         let mut strategy = two_seconds().build().unwrap();
@@ -369,7 +369,7 @@ mod tests {
         }
     }
 
-    /// Acceptance rule 80.
+    /// 80.
     #[test]
     fn each_delay_lies_between_its_base_and_the_jitter_and_below_the_maximum() {
         let bases = [0, 200, 400, 800, 1600, 1800, 1800];
@@ -387,7 +387,7 @@ mod tests {
         }
     }
 
-    /// HA-35, acceptance rule 80, for any settings.
+    /// 80, HA-35, for any settings.
     #[test]
     fn any_settings_keep_their_delays_within_their_bounds() {
         let mut random = random::Random::new(0x5EED_00A1);
@@ -427,7 +427,7 @@ mod tests {
         assert!(pairs.any(|(one, other)| one != other));
     }
 
-    /// HA-35, acceptance rule 78: virtual time passes by the delays alone.
+    /// 78, HA-35: virtual time passes by the delays alone.
     #[test]
     fn the_last_delay_leads_just_beyond_the_limit_and_then_it_gives_up() {
         let now = Arc::new(AtomicU64::new(77_000));

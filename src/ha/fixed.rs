@@ -124,7 +124,7 @@ mod tests {
         uris.split(' ').map(ask).collect()
     }
 
-    /// HA-34, HA-36, acceptance rule 79.
+    /// 79, HA-34, HA-36.
     #[test]
     fn only_the_first_attempt_at_a_server_waits_for_nothing() {
         let mut strategy = FixedDelayStrategy::default();

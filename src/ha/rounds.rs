@@ -340,7 +340,7 @@ mod tests {
         offers
     }
 
-    /// HA-26, HA-27, decision 11, acceptance rules 73 and 75.
+    /// 73, 75, HA-26, HA-27, decision 11.
     #[test]
     fn servers_are_offered_in_turn_until_their_refusals_have_gone_on_for_two_rounds() {
         let table = [
@@ -497,7 +497,7 @@ mod tests {
         }
     }
 
-    /// HA-26, HA-29, acceptance rule 86.
+    /// 86, HA-26, HA-29.
     #[test]
     fn each_server_has_its_own_authenticator_or_the_default_one() {
         let mut chooser = DefaultServerChooser::new();

@@ -31,7 +31,10 @@ pub use entry::{Selector, StoreEntry};
 pub use publish::MemoryPublishStore;
 #[cfg(feature = "file-store")]
 pub use publish::{FilePublishStore, FilePublishStoreOptions, HybridPublishStore, StoreDamage};
-pub use recovery_point::{RecoveryPoint, RecoveryPointAdapter, RecoveryPointFactory};
+pub use recovery_point::{
+    ConflatingRecoveryPointAdapter, ConflatingRecoveryPointAdapterBuilder, RecoveryPoint,
+    RecoveryPointAdapter, RecoveryPointFactory, SowRecoveryPointAdapter, SowRecoveryPointAdapterBuilder,
+};
 
 use crate::error::{Error, Result};
 

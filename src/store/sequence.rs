@@ -163,7 +163,7 @@ mod tests {
         assert_eq!(next(&mut sequences), START + 1);
     }
 
-    /// PS-6, rule 100.
+    /// 100, PS-6.
     #[test]
     fn the_next_number_is_above_what_the_server_tells() {
         let mut sequences = fresh();
@@ -203,7 +203,7 @@ mod tests {
         }
     }
 
-    /// PS-10, PS-11, rules 108 and 109.
+    /// 108, 109, PS-10, PS-11.
     #[test]
     fn a_gap_is_an_error_only_if_wanted_and_only_with_history() {
         let mut sequences = fresh();

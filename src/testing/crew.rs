@@ -1,8 +1,8 @@
 //! The connections of a running server and the threads that serve them.
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 use std::thread::{self, JoinHandle};
 
 use parking_lot::Mutex;
@@ -21,7 +21,9 @@ pub(crate) struct Crew {
     instance: usize,
     terms: Terms,
     last_number: AtomicU64,
-    live: Mutex<Vec<(Arc<Connection>, JoinHandle<()>)>>,
+    /// The thread of each connection. It owns the connection, so that the socket is closed when both have ended, and not at
+    /// the next welcome.
+    live: Mutex<Vec<(Weak<Connection>, JoinHandle<()>)>>,
 }
 
 impl Crew {
@@ -46,12 +48,13 @@ impl Crew {
         }
         self.hub.enter(connection.clone());
         let (reader, hub) = (connection.clone(), self.hub.clone());
+        let known = Arc::downgrade(&connection);
         let name = format!("amps-server-rx-{number}");
         match thread::Builder::new().name(name).spawn(move || reader.serve(&hub)) {
             Ok(thread) => {
                 let mut live = self.live.lock();
                 live.retain(|(_, thread)| !thread.is_finished());
-                live.push((connection, thread));
+                live.push((known, thread));
             }
             Err(error) => {
                 log::error!(target: LOG, "{id}: no thread, the connection is closed: {error}");
@@ -64,7 +67,9 @@ impl Crew {
     /// Closes every connection and waits for its threads. The listeners are closed before.
     pub(crate) fn dismiss(&self) {
         let live = std::mem::take(&mut *self.live.lock());
-        live.iter().for_each(|(connection, _)| connection.close());
+        live.iter()
+            .filter_map(|(connection, _)| connection.upgrade())
+            .for_each(|connection| connection.close());
         let own = thread::current().id();
         // A server that is stopped from one of its own hooks cannot wait for that hook.
         for (_, thread) in live.into_iter().filter(|(_, thread)| thread.thread().id() != own) {

@@ -97,7 +97,7 @@ mod tests {
         }
     }
 
-    /// 17.2.
+    /// Section 17.2.
     #[test]
     fn a_broken_regex_topic_is_refused_and_named() {
         for text in ["^rx[", "a(", "*", r"a\", "(?z)a", r"(a)\2"] {

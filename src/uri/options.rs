@@ -383,7 +383,7 @@ mod tests {
         assert_eq!(unix("path=/run/a@b").unwrap().path.as_deref(), Some(Path::new("/run/a@b")));
     }
 
-    /// Acceptance rule 8, decision 14: nothing is ignored, and the text names key and value.
+    /// 8, decision 14: nothing is ignored, and the text names key and value.
     #[test]
     fn an_unknown_option_or_a_bad_value_is_refused_and_named() {
         let options = [

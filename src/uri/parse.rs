@@ -195,7 +195,7 @@ mod tests {
     use super::*;
     use crate::random::Random;
 
-    /// `wire-protocol` 1.1, `api-surface` 3, acceptance rule 8, and the local lines of the error vectors.
+    /// 8, `wire-protocol` 1.1, `api-surface` 3, and the local lines of the error vectors.
     #[test]
     fn what_cannot_be_read_is_refused_by_kind_and_named() {
         use ErrorKind::*;

@@ -6,10 +6,11 @@ use std::time::{Duration, SystemTime};
 use amps_client::testing::Frame;
 use amps_client::{
     Bookmark, BookmarkStore, Client, ClientBuilder, Command, ErrorKind, MemoryBookmarkStore,
-    MemorySubscriptionManager, Message, Origin, Receipt,
+    MemorySubscriptionManager, Message, Origin, Receipt, RecoveryPointFactory,
 };
 
 use crate::support::client::*;
+use crate::support::recovery_points::Table;
 
 fn with_store() -> (Scene, Arc<MemoryBookmarkStore>) {
     let store = Arc::new(MemoryBookmarkStore::new());
@@ -78,7 +79,7 @@ fn a_starting_point_of_the_application_is_recorded_but_for_epoch_and_now() {
     }
 }
 
-/// BS-2.
+/// 127, BS-2.
 #[test]
 fn a_bookmark_that_is_none_is_refused_before_anything_is_sent() {
     let scene = Scene::logged_on("c");
@@ -232,7 +233,7 @@ fn what_cannot_be_recorded_is_reported_and_not_delivered() {
     assert!(inbox.rest().is_empty());
 }
 
-/// M-20.
+/// 122, M-20: unless nobody is subscribed any more.
 #[test]
 fn a_persisted_acknowledgement_of_a_subscription_goes_to_the_store() {
     let (scene, store) = with_store();
@@ -255,6 +256,35 @@ fn a_persisted_acknowledgement_of_a_subscription_goes_to_the_store() {
     scene.settle();
     assert_eq!(store.most_recent("s").unwrap(), Bookmark::at(7, 1));
     assert!(unclaimed.rest().is_empty());
+}
+
+/// 128, BS-30: there is no caller to return it to.
+#[test]
+fn what_a_recovery_point_adapter_cannot_keep_is_reported_once() {
+    let table = Arc::new(Table::default());
+    let store = MemoryBookmarkStore::with_adapter(table.clone(), RecoveryPointFactory::Fixed).unwrap();
+    let scene = Scene::prepared(Client::builder("c").bookmark_store(store), |_| {});
+    let (_frame, _inbox) = replay(&scene, "0");
+    let persisted = |bookmark: &str| {
+        let header =
+            format!(r#"{{"c":"ack","sub_id":"s","bm":"{bookmark}","a":"persisted","status":"success"}}"#);
+        scene.connection.send(&header, "").unwrap();
+        scene.settle();
+    };
+    table.fail(1);
+    persisted("7|1|");
+    persisted("7|2|");
+    let failures = scene.record.failures();
+    assert_eq!(failures.len(), 1, "{failures:?}");
+    assert_eq!((failures[0].origin, failures[0].error.kind()), (Origin::BookmarkStore, ErrorKind::Store));
+    assert_eq!(table.point("s"), "7|2|");
+
+    table.panic_next();
+    persisted("7|3|");
+    persisted("7|4|");
+    let failures = scene.record.failures();
+    assert_eq!(failures[1].error.kind(), ErrorKind::HandlerPanicked, "{failures:?}");
+    assert_eq!(table.point("s"), "7|4|");
 }
 
 #[test]

@@ -87,7 +87,7 @@ fn a_handler_that_panics_is_reported_with_the_text_of_the_panic() {
     assert!(failures.iter().all(|f| !f.has_backtrace), "nobody asked for backtraces of panics");
 }
 
-/// 18 for the records of a query, several in one frame.
+/// 18: for the records of a query, several in one frame.
 #[test]
 fn a_handler_that_fails_on_one_record_gets_the_others() {
     let scene = Scene::logged_on("c");

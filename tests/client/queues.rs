@@ -61,7 +61,7 @@ fn an_acknowledgement_names_topic_and_bookmark_and_is_sent_at_once() {
     expect_ack(&scene.connection, &[2], "");
 }
 
-/// Q-2; acceptance rule 135.
+/// 135, Q-2.
 #[test]
 fn what_is_given_back_or_expired_is_sent_alone_and_at_once() {
     let scene = collecting(10);
@@ -106,7 +106,7 @@ fn a_batch_is_sent_when_its_oldest_has_waited_for_long_enough() {
     assert!(waited >= limit && waited < limit * 6 / 5 + 2 * A_WHILE, "{waited:?}");
 }
 
-/// Acceptance rule 17.
+/// 17.
 #[test]
 fn a_batch_without_a_timeout_is_refused() {
     let client = Client::builder("c").build().unwrap();
@@ -192,7 +192,7 @@ fn with_auto_ack_nothing_is_acknowledged_by_hand() {
     assert_eq!(came(&scene), ["subscribe", "sow_delete"]);
 }
 
-/// Q-5; acceptance rule 131.
+/// 131, Q-5.
 #[test]
 fn a_message_whose_handler_fails_is_given_back_and_the_others_go_together() {
     let limit = Duration::from_millis(500);
@@ -221,7 +221,7 @@ fn a_message_whose_handler_fails_is_given_back_and_the_others_go_together() {
     }
 }
 
-/// Q-6; acceptance rule 134.
+/// 134, Q-6.
 #[test]
 fn a_message_of_a_stream_is_acknowledged_when_the_next_is_asked_for() {
     let scene = acknowledging();
@@ -329,7 +329,7 @@ fn what_waits_is_sent_before_a_subscription_ends() {
     scene.connection.expect("unsubscribe", SOON).unwrap();
 }
 
-/// Q-10; acceptance rule 132.
+/// 132, Q-10.
 #[test]
 fn closing_sends_what_waits_and_a_flush_and_waits_for_its_answer() {
     let scene = collecting(10);

@@ -48,7 +48,7 @@ fn with_a_store_an_acknowledgement_has_a_number_and_asks_for_persisted() {
     store.flush(Some(SOON)).unwrap();
 }
 
-/// PS-12; acceptance rule 111.
+/// 111, PS-12.
 #[test]
 fn a_stored_acknowledgement_is_sent_again_after_a_loss_and_a_cancel_is_not() {
     let (mut scene, store) = with_store();
@@ -88,7 +88,7 @@ fn what_is_acknowledged_in_an_outage_is_stored() {
     assert_eq!(expect_stored(&scene.connection, "1|2|", ""), stored + 1);
 }
 
-/// BS-8; acceptance rule 130.
+/// 130, BS-8.
 #[test]
 fn the_bookmark_store_never_sees_a_message_with_a_lease() {
     for auto_ack in [false, true] {

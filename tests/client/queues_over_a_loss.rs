@@ -15,7 +15,7 @@ fn collect(client: &Client, count: usize) {
     client.set_ack_timeout(NEVER).unwrap();
 }
 
-/// Q-8; acceptance rule 133.
+/// 133, Q-8.
 #[test]
 fn a_batch_that_waits_over_a_loss_is_sent_once_on_the_new_connection() {
     let mut scene = Scene::logged_on("c");

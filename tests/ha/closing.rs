@@ -246,6 +246,46 @@ fn dropping_the_last_handle_ends_a_reconnect_at_once() {
     }
 }
 
+/// 69, S-8, D-11, T-1, T-4, HA-19: before the loop, behind it, and when it has failed for good.
+#[test]
+fn closing_or_dropping_a_client_that_is_not_in_the_loop_returns_at_once() {
+    for (n, state) in ["never connected", "connected", "given up"].into_iter().enumerate() {
+        for drops in [false, true] {
+            let (name, what) = (format!("n{n}{drops:.1}"), format!("{state}, dropped: {drops}"));
+            let peer = ScriptedPeer::start().unwrap();
+            let next = Arc::new(Mutex::new(peer.uri("json")));
+            let chooser = Directed(Arc::clone(&next));
+            let client =
+                HAClient::builder(&name).server_chooser(chooser).reconnect_delay(DELAY).build().unwrap();
+            let record = Record::of(&client);
+            let connection = (state != "never connected").then(|| {
+                let waiting = connecting(&client);
+                let connection = admitted(&peer);
+                waiting.wait().unwrap();
+                connection
+            });
+            if state == "given up" {
+                next.lock().clear();
+                drop(connection);
+                record.wait_for_failure(ErrorKind::Disconnected, "reconnect failed");
+            }
+
+            let start = Instant::now();
+            if drops {
+                drop(client)
+            } else {
+                client.close()
+            }
+            let took = start.elapsed();
+            assert!(took < AT_ONCE, "{what}: {took:?}");
+            wait_until("its threads are gone", || threads_of(&name) == 0);
+            let states = record.states();
+            let shutdowns = states.iter().filter(|state| **state == Shutdown).count();
+            assert_eq!((shutdowns, states.last()), (1, Some(&Shutdown)), "{what}: {states:?}");
+        }
+    }
+}
+
 /// HA-19: what cannot be interrupted ends by itself, and leaves no connection open.
 #[test]
 fn a_connect_that_was_given_up_leaves_nothing_behind() {

@@ -4,11 +4,16 @@
 mod support;
 
 mod backed;
+#[cfg(feature = "file-store")]
+mod bookmarks;
 mod closing;
 mod connecting;
 mod fault_sweep;
 mod outage;
 mod paused_subscriptions;
+#[cfg(feature = "file-store")]
+mod publish_stores;
+mod recovery_order;
 mod resubscription;
 mod state_sequences;
 mod streams;

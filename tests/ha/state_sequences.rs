@@ -317,7 +317,7 @@ fn inside_a_listener_what_waits_is_refused_during_a_recovery_too() {
     assert_eq!(commands(&connection), ["logon"]);
 }
 
-/// 70 for a plain client with everything: the refusal ends it before any recovery.
+/// 70: the refusal ends a plain client with everything before any recovery.
 #[test]
 fn a_refused_logon_recovers_nothing() {
     let peer = ScriptedPeer::start().unwrap();

@@ -230,7 +230,7 @@ fn a_subscription_survives_its_instance() {
     assert_eq!(received.data(), br#"{"id":2}"#);
 }
 
-/// 17.9: 1 to 5, of which 3 is refused: the handler is called once, and the store is empty in the end.
+/// Section 17.9: 1 to 5, of which 3 is refused: the handler is called once, and the store is empty in the end.
 #[test]
 fn a_refused_publish_is_told_once_and_leaves_the_store() {
     let cluster = cluster();

@@ -60,7 +60,7 @@ fn run(kind: Kind, steps: &str, check: impl FnOnce(&mut Run<'_>)) {
     check(run.steps(steps));
 }
 
-/// Rule 118: the table of 10.3.
+/// 118: the table of 10.3.
 fn each_vector_gives_its_most_recent(kind: Kind) {
     for (steps, expected) in [
         ("", "0"),
@@ -87,7 +87,7 @@ fn each_vector_gives_its_most_recent(kind: Kind) {
     }
 }
 
-/// Rule 118: what the table says of the messages that come next.
+/// 118, 121: what the table says of the messages that come next.
 fn each_vector_tells_new_messages_from_duplicates(kind: Kind) {
     for (steps, expected) in [
         ("A1 A2 A3 -A1 A1 A2 A3", vec![false, true, true]),
@@ -95,12 +95,14 @@ fn each_vector_tells_new_messages_from_duplicates(kind: Kind) {
         ("<(1|5|,2|7|:1|9|]> A5 B8", vec![false, true]),
         ("A5 A4", vec![true, false]),
         ("A1 A1", vec![true, true]),
+        // Rule 121: another server, which has them in another order.
+        ("A1 B1 A2 -A1 B1 A1 A2 A3", vec![true, false, true, true]),
     ] {
         run(kind, steps, |run| assert_eq!(run.news, expected, "{steps}"));
     }
 }
 
-/// Rule 119: BS-23, and BS-28 for the ring.
+/// 119: BS-23, and BS-28 for the ring.
 fn a_restart_keeps_what_this_kind_promises(kind: Kind) {
     let (new, dup) = (true, false);
     // In the last column what a ring has forgotten.
@@ -209,7 +211,7 @@ fn a_bookmark_that_is_no_place_is_not_logged(kind: Kind) {
     });
 }
 
-/// Rule 126; BS-15.
+/// 126, BS-15.
 fn without_a_subscription_id_there_is_an_error(kind: Kind) {
     run(kind, "", |run| {
         let (store, message) = (&run.store, message("", "1|1|"));
@@ -298,7 +300,7 @@ fn a_purge_of_one_leaves_the_others(kind: Kind) {
     });
 }
 
-/// Rule 125; BS-25.
+/// 125, BS-25.
 fn pruning_changes_no_answer(kind: Kind) {
     for steps in [
         "A1 A2 A3",

@@ -235,7 +235,7 @@ fn a_killed_subscriber_skips_nothing(kind: Kind) {
     assert!(discarded > 1_000, "{discarded}");
 }
 
-/// BS-22, BS-24; rule 125: the process is killed in the middle of pruning, too.
+/// 125, BS-22, BS-24: the process is killed in the middle of pruning, too.
 #[test]
 fn a_killed_subscriber_with_a_log_skips_nothing() {
     a_killed_subscriber_skips_nothing(Kind::Logged);

@@ -123,7 +123,7 @@ impl Sample {
     }
 }
 
-/// Rule 123, for every record; BS-24.
+/// 123, BS-24: for every record.
 #[test]
 fn a_log_that_is_cut_off_anywhere_says_what_is_before_the_cut() {
     let sample = Sample::new(Kind::Logged);
@@ -139,7 +139,7 @@ fn a_log_that_is_cut_off_anywhere_says_what_is_before_the_cut() {
     }
 }
 
-/// Rule 124; BS-24: a bad last record counts as torn, and any other as damage.
+/// 124, BS-24: a bad last record counts as torn, and any other as damage.
 #[test]
 fn no_changed_byte_of_a_log_goes_unnoticed() {
     let sample = Sample::new(Kind::Logged);

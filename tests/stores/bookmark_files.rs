@@ -155,8 +155,15 @@ fn the_time_of_the_file_is_added_on_request_until_something_moves() {
     let store = LoggedBookmarkStore::options().last_modified(true).open(&path).unwrap();
     assert_eq!(store.most_recent(SUB).unwrap().as_str(), "1|1|,20240102T030405Z");
     assert_eq!(store.most_recent("untouched").unwrap().as_str(), "0");
+    assert_eq!(store.receive(&message(SUB, "1|2|")).unwrap(), Receipt::New(2));
+    assert_eq!(store.most_recent(SUB).unwrap().as_str(), "1|1|,20240102T030405Z", "until something moves");
+    store.persisted(SUB, "1|1|").unwrap();
+    assert_eq!(store.most_recent(SUB).unwrap().as_str(), "1|1|");
+    drop(store);
+    let store = LoggedBookmarkStore::options().last_modified(true).open(&path).unwrap();
+    assert!(store.most_recent(SUB).unwrap().as_str().starts_with("1|1|,"), "with each opening");
     store.discard(&message(SUB, "1|2|")).unwrap();
-    assert_eq!(store.most_recent(SUB).unwrap().as_str(), "1|2|");
+    assert_eq!(store.most_recent(SUB).unwrap().as_str(), "1|1|", "not above what is persisted");
 }
 
 #[test]

@@ -353,7 +353,7 @@ fn a_memory_store_agrees_with_the_model() {
     agrees_with_the_model(Kind::Memory);
 }
 
-/// Rule 121; BS-17, BS-18, BS-23.
+/// 121, BS-17, BS-18, BS-23.
 #[test]
 fn a_logged_store_agrees_with_the_model() {
     agrees_with_the_model(Kind::Logged);

@@ -13,6 +13,7 @@ mod bookmark_damage;
 mod bookmark_files;
 #[cfg(feature = "file-store")]
 mod bookmark_model;
+mod conflated_recovery_points;
 #[cfg(feature = "file-store")]
 mod publish_contract;
 #[cfg(feature = "file-store")]
@@ -25,3 +26,6 @@ mod publish_damage;
 mod publish_file;
 #[cfg(feature = "file-store")]
 mod publish_model;
+#[cfg(feature = "file-store")]
+mod recovery_points;
+mod sow_recovery_points;

@@ -77,7 +77,7 @@ fn wait_until(what: &str, condition: impl Fn() -> bool) {
     }
 }
 
-/// Rule 99; PS-4, PS-5.
+/// 99, PS-4, PS-5.
 fn numbers_start_at_the_clock_and_grow_by_one(store: Store) {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as u64;
     let numbers = stored(&store, 3);
@@ -86,7 +86,7 @@ fn numbers_start_at_the_clock_and_grow_by_one(store: Store) {
     assert_eq!(store.last_persisted(), 0);
 }
 
-/// Rule 100; PS-6.
+/// 100, PS-6.
 fn the_next_number_is_above_what_the_server_tells(store: Store) {
     let first = stored(&store, 1)[0];
     store.discard_up_to(first + 41).unwrap();
@@ -95,7 +95,7 @@ fn the_next_number_is_above_what_the_server_tells(store: Store) {
     assert_eq!(sequences(&store), [first + 42, first + 43]);
 }
 
-/// Rule 112; PS-1, PS-8, PS-13.
+/// 112, PS-1, PS-8, PS-13.
 fn everything_is_handed_out_in_order_and_as_it_was(store: Store) {
     let delete = |selector| StoreEntry::new(CommandType::SowDelete, "orders", selector);
     let entries = [
@@ -171,7 +171,7 @@ fn a_server_without_history_discards_nothing(store: Store) {
     assert_eq!(store.last_persisted(), numbers[1]);
 }
 
-/// Rules 108 and 109; PS-10, PS-11.
+/// 108, 109, PS-10, PS-11.
 fn a_gap_is_an_error_only_if_wanted_and_never_at_first(store: Store) {
     assert!(!store.error_on_publish_gap());
     store.set_error_on_publish_gap(true);
@@ -260,7 +260,7 @@ fn what_cannot_be_kept_is_refused_and_uses_no_number(store: Store) {
     assert_eq!(sequences(&store), [first, first + 1]);
 }
 
-/// Rule 105; PS-15.
+/// 105, PS-15.
 fn flushing_an_empty_store_takes_no_time(store: Store) {
     store.flush(Some(Duration::ZERO)).unwrap();
     store.flush(None).unwrap();
@@ -269,7 +269,7 @@ fn flushing_an_empty_store_takes_no_time(store: Store) {
     store.flush(None).unwrap();
 }
 
-/// Rule 105; PS-15.
+/// 105, PS-15.
 fn a_flush_ends_when_its_time_is_up(store: Store) {
     stored(&store, 1);
     let begin = Instant::now();
@@ -280,7 +280,7 @@ fn a_flush_ends_when_its_time_is_up(store: Store) {
     assert_eq!(store.flush(Some(Duration::ZERO)).unwrap_err().kind(), ErrorKind::TimedOut);
 }
 
-/// Rule 105; PS-10, PS-15.
+/// 105, PS-10, PS-15.
 fn a_flush_ends_with_the_discard_it_waits_for(store: Store) {
     let numbers = stored(&store, 3);
     thread::scope(|scope| {
@@ -300,7 +300,7 @@ fn a_flush_ends_with_the_discard_it_waits_for(store: Store) {
     });
 }
 
-/// Rule 106; PS-15.
+/// 106, PS-15.
 fn a_flush_does_not_wait_for_later_messages(store: Store) {
     // Nothing tells when a flush has begun, so one that began only after the later messages were stored is no failure.
     let proved = (0..50).any(|_| {
@@ -356,7 +356,7 @@ fn a_resize_handler_is_asked_before_the_store_grows(store: Store) {
     assert_eq!(sequences(&store), [numbers, more].concat());
 }
 
-/// Rule 110; PS-19.
+/// 110, PS-19.
 fn a_refused_publisher_asks_again_until_it_may(store: Store) {
     let numbers = fill(&store);
     let asked = Arc::new(AtomicU32::new(0));

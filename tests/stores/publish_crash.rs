@@ -135,7 +135,7 @@ fn start(path: &Path, seed: u64) -> Child {
         .unwrap()
 }
 
-/// Rule 113; PS-23.
+/// 113, PS-23.
 #[test]
 fn a_killed_publisher_has_lost_nothing() {
     let seed = std::env::var("AMPS_TEST_SEED").map_or_else(
@@ -165,7 +165,7 @@ fn a_killed_publisher_has_lost_nothing() {
     }
 }
 
-/// Rules 115 and 143; PS-23, PS-25.
+/// 115, 143, PS-23, PS-25.
 #[test]
 fn an_orderly_end_keeps_what_is_not_acknowledged() {
     let dir = TempDir::new();

@@ -129,7 +129,7 @@ impl Ledger {
     }
 }
 
-/// Rule 113; PS-3, PS-8, PS-23.
+/// 113, PS-3, PS-8, PS-23.
 #[test]
 fn what_a_killed_publisher_has_published_arrives_once_and_in_order() {
     let seed = std::env::var("AMPS_TEST_SEED").map_or_else(

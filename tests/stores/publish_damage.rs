@@ -223,7 +223,7 @@ fn what_is_no_store_is_refused_and_left_alone() {
     }
 }
 
-/// Rule 114; PS-14.
+/// 114, PS-14.
 #[test]
 fn the_second_of_three_records_is_damaged_and_the_others_are_not() {
     let dir = TempDir::new();

@@ -16,7 +16,7 @@ fn sequences(store: &dyn PublishStore) -> Vec<u64> {
     replayed(store).into_iter().map(|(sequence, _)| sequence).collect()
 }
 
-/// Rule 116; PS-25.
+/// 116, PS-25.
 #[test]
 fn a_file_is_open_once() {
     let dir = TempDir::new();
@@ -173,7 +173,7 @@ fn a_file_with_holes_gets_its_blocks_when_it_is_opened() {
     assert_eq!((sequences(&store), store.damaged()), (vec![number], vec![]));
 }
 
-/// Rule 117; PS-28.
+/// 117, PS-28.
 #[test]
 fn a_hybrid_store_moves_the_oldest_to_the_file() {
     let dir = TempDir::new();

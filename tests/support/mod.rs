@@ -14,6 +14,7 @@ pub(crate) mod publish_stores;
 pub(crate) mod queue;
 mod random;
 mod raw_client;
+pub(crate) mod recovery_points;
 mod temp_dir;
 
 pub(crate) use linked::{Linked, SOON};

@@ -1,11 +1,9 @@
 //! Messages of bookmark subscriptions: each is recorded before it is delivered (`resilience.md` 5.3).
 
-use std::sync::Arc;
-
 use super::{Clockwork, Dispatcher, Global, Index, Target};
-use crate::callbacks::{Origin, UnhandledError};
+use crate::callbacks::Origin;
 use crate::client::core::Core;
-use crate::client::registry::contain;
+use crate::client::registry::ask;
 use crate::client::sinks::Sink;
 use crate::message::Message;
 use crate::store::{BookmarkStore, Receipt};
@@ -90,7 +88,7 @@ fn admit(core: &Core, target: &Target, message: &Message) -> Admission {
         }
         return Admission::Deliver(0);
     };
-    match receive(store, message) {
+    match ask(Origin::BookmarkStore, || store.receive(message)) {
         Ok(Receipt::New(number)) => Admission::Deliver(number),
         Ok(Receipt::Duplicate) => Admission::Duplicate,
         Err(failure) => {
@@ -98,15 +96,4 @@ fn admit(core: &Core, target: &Target, message: &Message) -> Admission {
             Admission::Refused
         }
     }
-}
-
-/// Shows a message to the store, which may be the user's own code.
-fn receive(store: &Arc<dyn BookmarkStore>, message: &Message) -> Result<Receipt, UnhandledError> {
-    let mut outcome = Ok(Receipt::Duplicate);
-    let call = || {
-        outcome = store.receive(message);
-        Ok(())
-    };
-    contain(call).map_err(|failure| failure.unhandled(Origin::BookmarkStore))?;
-    outcome.map_err(|error| UnhandledError::new(error, Origin::BookmarkStore))
 }

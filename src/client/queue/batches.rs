@@ -225,7 +225,7 @@ mod tests {
         assert!(batches.add("a", "1|3|", now).is_some());
     }
 
-    /// Acceptance rule 17.
+    /// 17.
     #[test]
     fn a_batch_without_a_timeout_is_refused() {
         let (mut batches, _) = batches(10);

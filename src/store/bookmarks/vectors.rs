@@ -60,7 +60,7 @@ fn news(steps: &str) -> Vec<bool> {
     run(steps).1
 }
 
-/// Rule 118: the table of 10.3, row by row.
+/// 118: the table of 10.3, row by row.
 #[test]
 fn each_vector_gives_its_most_recent() {
     for (steps, expected) in [
@@ -88,7 +88,7 @@ fn each_vector_gives_its_most_recent() {
     }
 }
 
-/// Rule 118: what the table says of the messages that come next.
+/// 118: what the table says of the messages that come next.
 #[test]
 fn each_vector_tells_new_messages_from_duplicates() {
     for (steps, expected) in [
@@ -102,7 +102,7 @@ fn each_vector_tells_new_messages_from_duplicates() {
     }
 }
 
-/// Rule 119, BS-23: three messages, some of them discarded, then a restart.
+/// 119, BS-23: three messages, some of them discarded, then a restart.
 #[test]
 fn after_a_restart_what_was_not_discarded_is_new() {
     let dup = false;

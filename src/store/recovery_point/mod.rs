@@ -1,7 +1,15 @@
 //! Where the recovery points of a bookmark store are kept outside of it.
 
+mod conflating;
+mod record;
+mod sow;
+mod waiting;
+
 use std::fmt;
 use std::sync::Arc;
+
+pub use conflating::{ConflatingRecoveryPointAdapter, ConflatingRecoveryPointAdapterBuilder};
+pub use sow::{SowRecoveryPointAdapter, SowRecoveryPointAdapterBuilder};
 
 use crate::bookmark::Bookmark;
 use crate::error::Result;

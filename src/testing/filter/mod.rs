@@ -172,7 +172,7 @@ mod tests {
         }
     }
 
-    /// 17.1 and F-2.
+    /// Section 17.1, F-2.
     #[test]
     fn a_bad_filter_is_refused_and_the_place_is_named() {
         let cases = [
