@@ -19,6 +19,7 @@ mod heartbeat;
 mod hostile;
 mod inspection;
 mod lifecycle;
+mod links;
 mod logon;
 mod oof;
 mod publish;
