@@ -500,7 +500,7 @@ impl Outgoing for Frame<'_> {
         self.command.encode(self.acks, buffer)
     }
 
-    fn is_wanted(&self) -> bool {
+    fn is_wanted(&self, _version: u64) -> bool {
         self.recoveries.is_none_or(|recoveries| self.core.recoveries() == recoveries)
     }
 
