@@ -377,13 +377,15 @@ impl Core {
         }
         let deadline = limit.map(|limit| Instant::now() + limit);
         let left = || deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-        self.send_last_acks(!hangs && limit.is_none());
         {
             let mut session = self.session.lock();
             session.closing = true;
             session.closed = true;
             session.cancel_repair();
         }
+        // Whoever is woken looks at the session.
+        self.threads.wake_sleepers();
+        self.send_last_acks(!hangs && limit.is_none());
         if !hangs {
             self.link.drain(left().unwrap_or(DRAIN).min(DRAIN));
         }
@@ -486,9 +488,6 @@ impl Threads {
         let mut closing = self.closing.lock();
         if !closing.now {
             closing.now = true;
-            closing.moves += 1;
-            // Whoever sleeps until then wakes up.
-            self.closed.notify_all();
             return true;
         }
         while wait && closing.now {
@@ -502,6 +501,12 @@ impl Threads {
             }
         }
         false
+    }
+
+    /// Whoever sleeps until the client is closed goes on.
+    fn wake_sleepers(&self) {
+        self.closing.lock().moves += 1;
+        self.closed.notify_all();
     }
 
     /// Sleeps for as long as nobody closes the client. `moves` was read before the caller made sure that it is wanted.
