@@ -66,7 +66,7 @@ impl AckOption {
 /// whoever works on it must bear that. How many messages a subscription may have at a time is its backlog, the option
 /// [`max_backlog`](crate::SubscribeOptions::max_backlog).
 ///
-/// Acknowledge with [`Message::ack`], with an [`AckHandle`] on another thread, or have it done:
+/// Acknowledge with [`Message::ack`](crate::Message::ack), with an [`AckHandle`] on another thread, or have it done:
 /// [`set_auto_ack`](Client::set_auto_ack), [`QueueWorkers`]. Acknowledging never waits for an answer and is allowed on the
 /// receive thread; it blocks, on other threads, only while the server does not take its bytes. Without a connection an
 /// acknowledgement is kept and sent by the next logon; the server may have delivered the message again by then.
@@ -101,7 +101,7 @@ impl AckOption {
 /// ```
 impl Client {
     /// Tells the server that the application is done with the messages of a topic that have these bookmarks, a comma list:
-    /// they are removed from the queue. Usually [`Message::ack`] is what you want.
+    /// they are removed from the queue. Usually [`Message::ack`](crate::Message::ack) is what you want.
     ///
     /// With a [batch size](Client::set_ack_batch_size) above 1 it is sent together with others. Does nothing for an empty
     /// bookmark, and while [auto-ack](Client::set_auto_ack) is on. Blocks, and where it may be called, as the
@@ -122,7 +122,7 @@ impl Client {
     }
 
     /// Gives messages back, or removes them as expired. It is sent at once, apart from acknowledgements that are collected.
-    /// Usually [`Message::ack_with`] is what you want.
+    /// Usually [`Message::ack_with`](crate::Message::ack_with) is what you want.
     ///
     /// Does nothing for an empty bookmark, and while [auto-ack](Client::set_auto_ack) is on. Without a connection there is
     /// nothing to give back: the server has done that already.
@@ -141,7 +141,8 @@ impl Client {
     }
 
     /// Sends the acknowledgements that are being collected and waits until the server has processed them, without a time
-    /// limit. Does nothing if there are none.
+    /// limit. Does nothing if there are none: where each is [sent at once](Client::set_ack_batch_size), as by default,
+    /// [`publish_flush`](Client::publish_flush) is what waits for the server.
     ///
     /// Waits for the end of an outage first, as [`publish_flush`](Client::publish_flush) does. Not to be called on the
     /// receive thread or inside a state listener.
