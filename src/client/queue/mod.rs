@@ -72,31 +72,26 @@ impl AckOption {
 /// acknowledgement is kept and sent by the next logon; the server may have delivered the message again by then.
 ///
 /// ```
-/// use amps_client::testing::ScriptedPeer;
+/// use amps_client::testing::Server;
 /// use amps_client::{Client, Command, SubscribeOptions};
 ///
 /// # fn main() -> amps_client::Result<()> {
-/// # let peer = ScriptedPeer::builder()
-/// #     .connection(|c| {
-/// #         c.logon()
-/// #             .expect("subscribe")
-/// #             .reply_ok()
-/// #             .send(r#"{"c":"p","t":"jobs","bm":"1|1|","lp":"20300102T030405.000000Z","sids":"{sub_id}"}"#, b"dig")
-/// #             .expect("sow_delete")
-/// #     })
-/// #     .start()?;
-/// # let uri = peer.uri("json");
+/// let server = Server::quick()?;
 /// let client = Client::builder("digger").build()?;
-/// client.connect(&uri)?;
+/// client.connect(&server.uri("json"))?;
 /// client.logon()?;
+/// client.publish("queue/jobs", "dig")?;
 ///
-/// let command = Command::subscribe("jobs").options(SubscribeOptions::new().max_backlog(10));
+/// let command = Command::subscribe("queue/jobs").options(SubscribeOptions::new().max_backlog(10));
 /// let mut jobs = client.execute(command)?;
 /// let job = jobs.next().unwrap()?;
 /// assert!(job.lease_period().is_some()); // it is from a queue
 /// println!("{}", job.data_str()?);
 /// job.ack()?;
-/// # peer.finish()
+///
+/// client.publish_flush()?; // the server has processed it
+/// assert_eq!(server.queue("queue/jobs").unwrap().acked, 1);
+/// # Ok(())
 /// # }
 /// ```
 impl Client {
@@ -173,24 +168,19 @@ impl Client {
     /// [`ack`](Client::ack) and its like do nothing. [`QueueWorkers`] are not concerned; they acknowledge on their own.
     ///
     /// ```
-    /// # use amps_client::testing::ScriptedPeer;
+    /// # use amps_client::testing::Server;
     /// # use amps_client::{Client, Message};
+    /// # use std::time::Duration;
     /// # fn main() -> amps_client::Result<()> {
-    /// # let peer = ScriptedPeer::builder()
-    /// #     .connection(|c| {
-    /// #         c.logon()
-    /// #             .expect("subscribe")
-    /// #             .reply_ok()
-    /// #             .send(r#"{"c":"p","t":"jobs","bm":"1|1|","lp":"20300102T030405.000000Z","sids":"{sub_id}"}"#, b"dig")
-    /// #             .expect("sow_delete")
-    /// #     })
-    /// #     .start()?;
+    /// # let server = Server::quick()?;
     /// # let client = Client::builder("digger").build()?;
-    /// # client.connect(&peer.uri("json"))?;
+    /// # client.connect(&server.uri("json"))?;
     /// # client.logon()?;
     /// client.set_auto_ack(true);
-    /// client.subscribe_async("jobs", "", |job: &Message| job.data_str().map(|text| println!("{text}")))?;
-    /// # peer.finish()
+    /// client.subscribe_async("queue/jobs", "", |job: &Message| job.data_str().map(|text| println!("{text}")))?;
+    /// # client.publish("queue/jobs", "dig")?;
+    /// # let acked = |server: &Server| server.queue("queue/jobs").is_some_and(|queue| queue.acked == 1);
+    /// # server.wait_for(acked, Duration::from_secs(5))
     /// # }
     /// ```
     pub fn set_auto_ack(&self, on: bool) {
@@ -301,8 +291,8 @@ impl QueueAcks {
         self.waiting.load(Ordering::Acquire)
     }
 
-    /// Adds one. True if its batch is full.
-    fn add(&self, topic: &str, bookmark: &str) -> bool {
+    /// Adds one. Returns its batch if that is full.
+    fn add(&self, topic: &str, bookmark: &str) -> Option<Batch> {
         let now = Instant::now();
         self.change(|batches| batches.add(topic, bookmark, now))
     }
