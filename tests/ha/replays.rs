@@ -136,8 +136,8 @@ fn connected(
 #[derive(Default)]
 struct Ledger {
     seen: HashSet<String>,
-    /// The number under which each was discarded in this run; 0 for those of another one.
-    done: HashMap<String, u64>,
+    /// The number under which each was discarded, if that was in this run.
+    done: HashMap<String, Option<u64>>,
     in_work: Vec<Message>,
     came_again: Vec<String>,
 }
@@ -147,7 +147,7 @@ impl Ledger {
     fn take(&mut self, message: &Message, store: &dyn BookmarkStore, random: &mut Random) {
         let text = message.data_str().unwrap().to_owned();
         // What waits in a stream was delivered, and may wait there twice: it was outstanding when it came again.
-        let waited = self.done.get(&text) == Some(&message.bookmark_seq());
+        let waited = self.done.get(&text) == Some(&Some(message.bookmark_seq()));
         if self.done.contains_key(&text) && !waited {
             self.came_again.push(text.clone());
         }
@@ -156,7 +156,7 @@ impl Ledger {
         while self.in_work.len() > 20 || (!self.in_work.is_empty() && random.below(4) > 0) {
             let message = self.in_work.swap_remove(random.below(self.in_work.len() as u64) as usize);
             store.discard(&message).unwrap();
-            self.done.insert(message.data_str().unwrap().to_owned(), message.bookmark_seq());
+            self.done.insert(message.data_str().unwrap().to_owned(), Some(message.bookmark_seq()));
         }
     }
 
@@ -175,7 +175,7 @@ impl Ledger {
     }
 
     fn for_the_next_run(self) -> Ledger {
-        let done = self.done.into_keys().map(|text| (text, 0)).collect();
+        let done = self.done.into_keys().map(|text| (text, None)).collect();
         Ledger { seen: self.seen, done, ..Ledger::default() }
     }
 }
