@@ -372,7 +372,8 @@ impl Iterator for MessageStream {
 }
 
 impl Drop for MessageStream {
-    /// The reader is done with what it has read last, unless it is here because it has failed.
+    /// Unsubscribes, as [`close`](MessageStream::close) does. With [auto-ack](crate::Client::set_auto_ack) the queue message
+    /// that was read last counts as dealt with, unless the thread is panicking.
     fn drop(&mut self) {
         if !thread::panicking() {
             self.acknowledge();

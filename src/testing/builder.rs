@@ -9,7 +9,7 @@ use super::entitlement::{Entitlement, Rules};
 use super::journal::JournalRules;
 use super::listener::{Listener, Port};
 use super::pattern::Pattern;
-use super::server::Server;
+use super::server::{Server, Sharing};
 use super::settings::Settings;
 use super::topic::{Expiration, Rule, Topic};
 use crate::error::{Error, ErrorKind, Result};
@@ -200,7 +200,8 @@ impl ServerBuilder {
     }
 
     /// How many bytes of frames may wait to be written to one connection; one that falls further behind is closed.
-    /// Default: 64 MiB. The records of a query do not count.
+    /// Default: 64 MiB. The records of a query do not count, nor does what bookmark subscriptions read from the
+    /// journal; a connection that has not read what the journal [drops](ServerBuilder::max_journal_entries) is closed.
     pub fn max_queued_bytes(mut self, bytes: usize) -> ServerBuilder {
         self.settings.queue_limit = bytes;
         self
@@ -260,7 +261,7 @@ impl ServerBuilder {
     /// address that other machines can reach; [`Connection`](ErrorKind::Connection) if an address cannot be had. The
     /// text names the offender.
     pub fn start(self) -> Result<Server> {
-        let mut servers = Server::launch(self.plan(1)?)?;
+        let mut servers = Server::launch(self.plan(1)?, Sharing::All)?;
         servers.pop().ok_or_else(|| Error::new(ErrorKind::Usage, "a server has one instance"))
     }
 
@@ -286,6 +287,11 @@ impl ServerBuilder {
             clock: self.clock,
             settings: Arc::new(self.settings),
         })
+    }
+
+    /// True if users are asked about.
+    pub(crate) fn has_entitlements(&self) -> bool {
+        !self.settings.rules.is_open()
     }
 
     fn journal_rules(&self) -> Result<JournalRules> {

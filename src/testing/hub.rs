@@ -13,19 +13,29 @@ use super::clock::{Clock, Driven, Time};
 use super::connection::Connection;
 use super::entitlement::Question;
 use super::faults::Effect;
+use super::replication::{LinkState, Worlds};
 use super::session::{Session, SessionId};
 use super::timers::Event;
 use super::world::World;
 use crate::error::{Error, ErrorKind, Result};
 
-/// The [`World`] and its lock.
+/// What the instances of a server, or a cluster, have in common: one lock, and the [`Worlds`] behind it. A hub is the view
+/// of one of them.
 ///
-/// Lock order: a manual clock or the timer, then the world, then one outbox, one door or one recorder. User code (hooks, predicates of a wait)
+/// Lock order: a manual clock or the timer, then the worlds, then one outbox, one door or one recorder. User code (hooks, predicates of a wait)
 /// runs with none of them held.
 #[derive(Debug)]
 pub(crate) struct Hub {
     pub(crate) clock: Clock,
-    world: Mutex<World>,
+    shared: Arc<Shared>,
+    /// Which of the worlds this is about.
+    world: usize,
+}
+
+#[derive(Debug)]
+struct Shared {
+    clock: Clock,
+    worlds: Mutex<Worlds>,
     /// Wakes the timer thread: there is an earlier deadline, or it is to end.
     wake: Condvar,
     stopping: AtomicBool,
@@ -39,10 +49,11 @@ struct Timer {
     thread: Option<JoinHandle<()>>,
 }
 
-/// A turn on the world: everything due before it has happened, and nothing else happens during it.
+/// A turn on a world: everything due before it has happened, and nothing else happens during it.
 pub(crate) struct Turn<'a> {
-    hub: &'a Hub,
-    world: MutexGuard<'a, World>,
+    shared: &'a Shared,
+    worlds: MutexGuard<'a, Worlds>,
+    world: usize,
     /// The next deadline at the start of the turn.
     deadline: Option<Time>,
     /// Whether there may be something new for those who wait for a change.
@@ -54,16 +65,37 @@ pub(crate) type Open = (usize, Question);
 
 impl Hub {
     pub(crate) fn new(clock: Clock, world: World) -> Arc<Hub> {
-        let hub = Arc::new(Hub {
-            clock: clock.clone(),
-            world: Mutex::new(world),
-            wake: Condvar::new(),
-            stopping: AtomicBool::new(false),
-            timer: Mutex::default(),
-        });
-        let weak = Arc::downgrade(&hub);
-        clock.drive(weak);
-        hub
+        let shared = Shared::new(clock.clone(), Worlds::one(world));
+        Arc::new(Hub { clock, shared, world: 0 })
+    }
+
+    /// The views of linked worlds, in their order.
+    pub(crate) fn linked(clock: &Clock, first: World, others: Vec<World>) -> Vec<Arc<Hub>> {
+        let count = others.len() + 1;
+        let shared = Shared::new(clock.clone(), Worlds::linked(first, others));
+        let hub = |world| Arc::new(Hub { clock: clock.clone(), shared: shared.clone(), world });
+        (0..count).map(hub).collect()
+    }
+
+    /// Notes that the instance starts or stops.
+    pub(crate) fn set_running(&self, runs: bool) {
+        let mut turn = self.lock();
+        match runs {
+            true => turn.worlds.start(self.world),
+            false => turn.worlds.stop(self.world),
+        }
+    }
+
+    /// Looks at the link from this world to another, or changes it; `None` if there is none.
+    pub(crate) fn with_link<T>(&self, to: usize, change: impl FnOnce(&mut LinkState) -> T) -> Option<T> {
+        let mut turn = self.lock();
+        let from = self.world;
+        turn.worlds.link_mut(from, to).map(change)
+    }
+
+    /// How much the link to another world has still to copy.
+    pub(crate) fn pending(&self, to: usize) -> u64 {
+        self.look().worlds.pending(self.world, to)
     }
 
     /// Waits for a turn.
@@ -75,11 +107,7 @@ impl Hub {
 
     /// Waits for a turn that changes nothing.
     pub(crate) fn look(&self) -> Turn<'_> {
-        let mut world = self.world.lock();
-        world.now = self.clock.time();
-        let is_change = world.settle();
-        let deadline = world.next_deadline();
-        Turn { hub: self, world, deadline, is_change }
+        self.shared.look(self.world)
     }
 
     /// Waits for a turn in which the answers to these questions are known. The hook is asked outside of any turn.
@@ -136,15 +164,16 @@ impl Hub {
 
     /// Begins to work for an instance, which ends with [`stop_timer`](Hub::stop_timer) in any case. A manual clock needs
     /// no thread: whoever advances it does the work.
-    pub(crate) fn start_timer(self: &Arc<Hub>) -> Result<()> {
-        let mut timer = self.timer.lock();
+    pub(crate) fn start_timer(&self) -> Result<()> {
+        let mut timer = self.shared.timer.lock();
         timer.users += 1;
         if timer.thread.is_some() || self.clock.is_manual() {
             return Ok(());
         }
-        self.stopping.store(false, Ordering::SeqCst);
-        let hub = self.clone();
-        let thread = thread::Builder::new().name("amps-server-timer".into()).spawn(move || hub.run_timer());
+        self.shared.stopping.store(false, Ordering::SeqCst);
+        let shared = self.shared.clone();
+        let thread =
+            thread::Builder::new().name("amps-server-timer".into()).spawn(move || shared.run_timer());
         timer.thread = Some(thread.map_err(|e| {
             Error::new(ErrorKind::Connection, "cannot start the timer thread").with_source(e)
         })?);
@@ -153,44 +182,67 @@ impl Hub {
 
     /// Ends to work for an instance. Blocks until the thread has ended, if that was the last one.
     pub(crate) fn stop_timer(&self) {
-        let mut timer = self.timer.lock();
+        let mut timer = self.shared.timer.lock();
         timer.users = timer.users.saturating_sub(1);
         let thread = if timer.users == 0 { timer.thread.take() } else { None };
         if let Some(thread) = thread {
             let turn = self.lock();
-            self.stopping.store(true, Ordering::SeqCst);
-            self.wake.notify_all();
+            self.shared.stopping.store(true, Ordering::SeqCst);
+            self.shared.wake.notify_all();
             drop(turn);
             // A timer that panicked has stopped as well.
             let _ = thread.join();
         }
     }
+}
+
+impl Shared {
+    fn new(clock: Clock, worlds: Worlds) -> Arc<Shared> {
+        let shared = Arc::new(Shared {
+            clock: clock.clone(),
+            worlds: Mutex::new(worlds),
+            wake: Condvar::new(),
+            stopping: AtomicBool::new(false),
+            timer: Mutex::default(),
+        });
+        let weak = Arc::downgrade(&shared);
+        clock.drive(weak);
+        shared
+    }
+
+    fn look(&self, world: usize) -> Turn<'_> {
+        let mut worlds = self.worlds.lock();
+        let is_change = worlds.settle(self.clock.time());
+        let deadline = worlds.next_deadline();
+        Turn { shared: self, worlds, world, deadline, is_change }
+    }
 
     /// Does what falls due, on the real clock; the body of the timer thread.
     fn run_timer(&self) {
         loop {
-            let mut turn = self.look();
+            let mut turn = self.look(0);
+            turn.worlds.replicate();
             if self.stopping.load(Ordering::SeqCst) {
                 return;
             }
             let now = turn.now;
-            match turn.next_deadline() {
+            match turn.worlds.next_deadline() {
                 Some(deadline) => {
-                    self.wake.wait_for(&mut turn.world, deadline.since(now));
+                    self.wake.wait_for(&mut turn.worlds, deadline.since(now));
                 }
-                None => self.wake.wait(&mut turn.world),
+                None => self.wake.wait(&mut turn.worlds),
             }
         }
     }
 }
 
-impl Driven for Hub {
+impl Driven for Shared {
     fn next_deadline(&self) -> Option<Time> {
-        self.world.lock().next_deadline()
+        self.worlds.lock().next_deadline()
     }
 
     fn run_due(&self) {
-        drop(self.look());
+        drop(self.look(0));
     }
 }
 
@@ -198,28 +250,30 @@ impl Deref for Turn<'_> {
     type Target = World;
 
     fn deref(&self) -> &World {
-        &self.world
+        self.worlds.get(self.world)
     }
 }
 
 impl DerefMut for Turn<'_> {
     fn deref_mut(&mut self) -> &mut World {
-        &mut self.world
+        self.worlds.get_mut(self.world)
     }
 }
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
         if self.is_change {
-            self.world.instances.iter().for_each(|instance| instance.recorder.bump());
+            self.worlds.replicate();
+            let instances = self.worlds.iter().flat_map(|world| &world.instances);
+            instances.for_each(|instance| instance.recorder.bump());
         }
-        let sooner = match (self.world.next_deadline(), self.deadline) {
+        let sooner = match (self.worlds.next_deadline(), self.deadline) {
             (Some(now), Some(before)) => now < before,
             (now, None) => now.is_some(),
             (None, Some(_)) => false,
         };
         if sooner {
-            self.hub.wake.notify_all();
+            self.shared.wake.notify_all();
         }
     }
 }

@@ -26,6 +26,7 @@ pub(crate) struct Options {
     pub(crate) conflation_key: Option<Vec<Identifier>>,
     pub(crate) bookmark: bool,
     pub(crate) live: bool,
+    pub(crate) fully_durable: bool,
     pub(crate) not_found: NotFound,
     pub(crate) rate: Option<Rate>,
     pub(crate) rate_max_gap: Option<Duration>,
@@ -70,7 +71,8 @@ impl Options {
             "expire" => self.expire = true,
             "bookmark" => self.bookmark = true,
             "live" => self.live = true,
-            "fully_durable" | "none" | "" => {}
+            "fully_durable" => self.fully_durable = true,
+            "none" | "" => {}
             _ => return false,
         }
         true

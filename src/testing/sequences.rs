@@ -24,9 +24,10 @@ impl Sequences {
     }
 
     /// Takes note of an accepted message; gaps are no matter (K-10).
-    pub(crate) fn accept(&mut self, client_name: &str, sequence: u64) {
+    pub(crate) fn raise(&mut self, client_name: &str, sequence: u64) {
         if !client_name.is_empty() {
-            self.accepted.insert(client_name.to_owned(), sequence);
+            let highest = self.accepted.entry(client_name.to_owned()).or_default();
+            *highest = sequence.max(*highest);
         }
     }
 
@@ -69,14 +70,14 @@ mod tests {
     fn what_is_not_above_the_highest_number_of_its_client_is_a_duplicate() {
         let mut sequences = Sequences::default();
         assert!(sequences.is_duplicate("a", 0) && !sequences.is_duplicate("a", 1));
-        sequences.accept("a", 5);
+        sequences.raise("a", 5);
         assert!([1, 4, 5].iter().all(|s| sequences.is_duplicate("a", *s)));
         assert!(!sequences.is_duplicate("a", 6) && !sequences.is_duplicate("b", 1));
-        sequences.accept("a", u64::MAX);
+        sequences.raise("a", u64::MAX);
         assert_eq!((sequences.highest("a"), sequences.highest("b")), (u64::MAX, 0));
         assert_eq!(sequences.forget("a"), Some(u64::MAX));
         assert!(!sequences.is_duplicate("a", 1));
-        sequences.accept("", 7);
+        sequences.raise("", 7);
         assert!(!sequences.is_duplicate("", 7));
     }
 

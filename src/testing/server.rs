@@ -51,6 +51,8 @@ use crate::error::{Error, ErrorKind, Result};
 pub struct Server {
     pub(crate) hub: Arc<Hub>,
     pub(crate) instance: usize,
+    /// Its number among linked instances.
+    home: usize,
     pub(crate) settings: Arc<Settings>,
     pub(crate) rules: Arc<[Rule]>,
     journaled: JournalRules,
@@ -93,16 +95,21 @@ impl Server {
         ServerBuilder::new()
     }
 
-    /// Starts the instances of a plan, which share all that a server remembers.
-    pub(crate) fn launch(plan: Plan) -> Result<Vec<Server>> {
+    /// Starts the instances of a plan.
+    pub(crate) fn launch(plan: Plan, sharing: Sharing) -> Result<Vec<Server>> {
         let Plan { settings, rules, journaled, ports, clock } = plan;
         let recorders: Vec<_> =
             ports.iter().map(|_| Arc::new(Recorder::new(settings.record_limit))).collect();
-        let instances = recorders.iter().map(|recorder| Instance::new(settings.clone(), recorder.clone()));
-        let state = State::new(rules.clone(), journaled.clone());
-        let hub = Hub::new(clock, World::new(state, instances.collect()));
-        let parts = ports.into_iter().zip(recorders).enumerate();
-        let servers = parts.map(|(instance, (ports, recorder))| {
+        let instances: Vec<_> =
+            recorders.iter().map(|recorder| Instance::new(settings.clone(), recorder.clone())).collect();
+        let state = || State::new(rules.clone(), journaled.clone());
+        let hubs = match sharing {
+            Sharing::All => vec![Hub::new(clock, World::new(state(), instances)); ports.len()],
+            Sharing::Linked => linked(&clock, instances, state, journaled.limit),
+        };
+        let parts = ports.into_iter().zip(recorders).zip(hubs).enumerate();
+        let servers = parts.map(|(number, ((ports, recorder), hub))| {
+            let instance = if sharing == Sharing::All { number } else { 0 };
             let ports: Arc<[Port]> = ports.into();
             let faults = Arc::new(Faults::new(recorder.clone(), ports.clone()));
             let terms = Terms {
@@ -114,8 +121,9 @@ impl Server {
             };
             Server {
                 crew: Arc::new(Crew::new(hub.clone(), instance, terms)),
-                hub: hub.clone(),
+                hub,
                 instance,
+                home: if sharing == Sharing::All { 0 } else { number },
                 settings: settings.clone(),
                 rules: rules.clone(),
                 journaled: journaled.clone(),
@@ -165,6 +173,7 @@ impl Server {
         if std::mem::take(&mut *is_running) {
             self.ports.iter().for_each(Port::end);
             self.crew.dismiss();
+            self.hub.set_running(false);
             self.hub.stop_timer();
             self.ports.iter().for_each(Port::clean_up);
         }
@@ -184,15 +193,15 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// As [`restart`](Server::restart); [`Usage`](ErrorKind::Usage) for an instance of a [`Cluster`](super::Cluster),
-    /// which shares what it remembers with others.
+    /// As [`restart`](Server::restart); [`Usage`](ErrorKind::Usage) for an instance of a [`Cluster`](super::Cluster)
+    /// that shares what it remembers with others.
     pub fn restart_empty(&self) -> Result<()> {
         if self.hub.look().instances.len() > 1 {
             let text = "what an instance of a cluster remembers belongs to the others as well";
             return Err(Error::new(ErrorKind::Usage, text));
         }
         self.stop();
-        self.hub.lock().state = State::new(self.rules.clone(), self.journaled.clone());
+        self.hub.lock().state = State::new(self.rules.clone(), self.journaled.clone()).at_home(self.home);
         self.run()
     }
 
@@ -253,6 +262,7 @@ impl Server {
     fn run(&self) -> Result<()> {
         let mut is_running = self.is_running.lock();
         *is_running = true;
+        self.hub.set_running(true);
         let started = self.hub.start_timer().and_then(|()| self.open_ports());
         drop(is_running);
         started.inspect_err(|_| self.stop())
@@ -265,6 +275,25 @@ impl Server {
             port.open(number, welcome)?;
         }
         Ok(())
+    }
+}
+
+/// What the instances of a cluster have in common.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sharing {
+    /// All that a server remembers.
+    All,
+    /// Nothing; they tell each other what happens.
+    Linked,
+}
+
+/// Worlds of their own for these instances, and what they are seen through.
+fn linked(clock: &Clock, instances: Vec<Instance>, state: impl Fn() -> State, limit: usize) -> Vec<Arc<Hub>> {
+    let instances = instances.into_iter().enumerate();
+    let mut worlds = instances.map(|(home, instance)| World::linked(state(), instance, home, limit));
+    match worlds.next() {
+        Some(first) => Hub::linked(clock, first, worlds.collect()),
+        None => Vec::new(),
     }
 }
 

@@ -28,6 +28,8 @@ pub(crate) struct State {
     pub(crate) journal: Journal,
     journaled: JournalRules,
     has_journal: bool,
+    /// The number of this state among those of linked instances.
+    home: usize,
 }
 
 /// A SOW topic and its records.
@@ -104,6 +106,8 @@ pub(crate) struct Publication<'a> {
     pub(crate) instance: usize,
     /// The publisher's number for it, if it has one.
     pub(crate) sequence: Option<u64>,
+    /// For a message that was published on a linked instance: its bookmark, and which.
+    pub(crate) copied: Option<(Mark, usize)>,
 }
 
 impl<'a> Publication<'a> {
@@ -121,6 +125,7 @@ impl<'a> Publication<'a> {
             client_name: "",
             instance: 0,
             sequence: None,
+            copied: None,
         }
     }
 }
@@ -142,6 +147,7 @@ struct Origin {
     client_name: String,
     instance: usize,
     sequence: Option<u64>,
+    copied: Option<(Mark, usize)>,
 }
 
 impl Prepared {
@@ -174,7 +180,17 @@ impl State {
             sequences: Sequences::default(),
             journal: Journal::new(journaled.limit),
             journaled,
+            home: 0,
         }
+    }
+
+    /// The same as one of several states of linked instances.
+    pub(crate) fn at_home(self, home: usize) -> State {
+        State { home, ..self }
+    }
+
+    pub(crate) fn queues(&self) -> impl Iterator<Item = &Queue> {
+        self.queues.iter()
     }
 
     /// True if there is a journal at all: some topic may be journaled.
@@ -283,6 +299,7 @@ impl State {
             client_name: publication.client_name.to_owned(),
             instance: publication.instance,
             sequence: publication.sequence,
+            copied: publication.copied,
         };
         if let Place::Queue(index) = place {
             let queue = self.queues.get(index).ok_or(Refusal::InvalidTopic)?;
@@ -326,26 +343,38 @@ impl State {
                 self.expiries.insert((time, index, new.key.clone()));
             }
         }
-        let queued = self.enqueue(place, &new, &user_id);
+        let home = origin.copied.map_or(self.home, |(_, home)| home);
+        let queued = self.enqueue(place, &new, &user_id, home);
         let time = new.time;
         Change { topic, cause: Cause::Publish, old, new: Some(new), user_id, time, place: logged, queued }
     }
 
-    fn enqueue(&mut self, place: Place, record: &Arc<Record>, user_id: &str) -> Option<(usize, u64)> {
-        let Place::Queue(index) = place else { return None };
-        let number = self.queues.get_mut(index)?.add(record.mark?, record.clone(), user_id.to_owned());
+    fn enqueue(
+        &mut self,
+        place: Place,
+        record: &Arc<Record>,
+        user_id: &str,
+        home: usize,
+    ) -> Option<(usize, u64)> {
+        let (Place::Queue(index), own) = (place, self.home) else { return None };
+        let queue = self.queues.get_mut(index)?;
+        let number = queue.add(record.mark?, record.clone(), user_id.to_owned());
+        queue.move_to(record.mark?, home, own);
         Some((index, number))
     }
 
     /// Takes note of the number of a message; its bookmark, if it is to be journaled.
     fn number(&mut self, origin: &Origin, topic: &TopicInfo) -> Option<Mark> {
         if let Some(sequence) = origin.sequence {
-            self.sequences.accept(&origin.client_name, sequence);
+            self.sequences.raise(&origin.client_name, sequence);
+        }
+        if let Some((mark, _)) = origin.copied {
+            return topic.is_journaled.then_some(mark);
         }
         let (publisher, sequence) = match origin.sequence {
             _ if !topic.is_journaled => return None,
             Some(sequence) => (publisher_number(&origin.client_name), sequence),
-            None => self.sequences.give(&origin.client_name, origin.instance),
+            None => self.sequences.give(&origin.client_name, origin.instance + self.home),
         };
         Some(Mark { publisher, sequence })
     }

@@ -7,6 +7,7 @@ use super::clock::Time;
 use super::entitlement::{Question, Rules, Verdict, Verdicts};
 use super::recorder::Recorder;
 use super::replay::Reports;
+use super::replication::Ledger;
 use super::session::{Identity, Session, SessionId};
 use super::settings::Settings;
 use super::state::State;
@@ -21,6 +22,10 @@ pub(crate) struct World {
     pub(crate) state: State,
     pub(crate) instances: Vec<Instance>,
     pub(crate) timers: Timers,
+    /// What linked instances are told.
+    pub(crate) ledger: Ledger,
+    /// The number of this world among linked ones.
+    pub(crate) home: usize,
 }
 
 /// What belongs to one instance alone: its sessions and their subscriptions.
@@ -53,7 +58,19 @@ impl Instance {
 
 impl World {
     pub(crate) fn new(state: State, instances: Vec<Instance>) -> World {
-        World { now: Time::default(), state, instances, timers: Timers::default() }
+        World {
+            now: Time::default(),
+            state,
+            instances,
+            timers: Timers::default(),
+            ledger: Ledger::default(),
+            home: 0,
+        }
+    }
+
+    /// One of several worlds with a state of their own, which tell each other what happens; they keep so much to tell.
+    pub(crate) fn linked(state: State, instance: Instance, home: usize, limit: usize) -> World {
+        World { ledger: Ledger::linked(limit), home, ..World::new(state.at_home(home), vec![instance]) }
     }
 
     pub(crate) fn instance(&self, id: SessionId) -> Option<&Instance> {

@@ -283,7 +283,7 @@ fn a_persisted_acknowledgement_of_a_subscription_goes_to_the_store() {
     assert!(unclaimed.rest().is_empty());
 }
 
-/// Rule 128; BS-30: there is no caller to return it to.
+/// 128, BS-30: there is no caller to return it to.
 #[test]
 fn what_a_recovery_point_adapter_cannot_keep_is_reported_once() {
     let table = Arc::new(Table::default());

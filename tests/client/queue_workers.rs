@@ -276,6 +276,36 @@ fn on_an_ha_client_a_pool_goes_on_over_a_failover() {
     assert_eq!(work.begun(), ["1", "2"]);
 }
 
+/// They come again; to work on them would be to do everything twice. Of a queue that removes what it delivers none does.
+#[test]
+fn what_was_not_begun_when_its_connection_was_lost_is_left_alone() {
+    for at_most_once in [false, true] {
+        let mut scene = HaScene::logged_on();
+        let (gate, work) = (Gate::new(), Work::default());
+        let (inside, mine) = (gate.clone(), work.clone());
+        let workers = scene.accepted("subscribe", move |client| {
+            described(1).at_most_once(at_most_once).start(client, move |message: &Message| {
+                mine.begin(message);
+                inside.pass();
+            })
+        });
+        (1..=3).for_each(|number| lend(&scene.connection, number));
+        gate.wait_reached(1);
+        scene.settle();
+        scene.fail_over();
+        scene.resubscribed(1);
+        lend(&scene.connection, 4);
+        scene.settle();
+        gate.open();
+        scene
+            .peer
+            .wait_for_frame(Expectation::command("sow_delete").header("bookmark", "1|4|"), SOON)
+            .unwrap();
+        assert_eq!(work.begun().join(" "), if at_most_once { "1 2 3 4" } else { "1 4" });
+        drop(workers);
+    }
+}
+
 /// The workers acknowledge, and nobody else: not when the message is handed over, and not twice.
 #[test]
 fn auto_ack_does_not_concern_a_pool() {

@@ -110,6 +110,30 @@ fn a_message_of_an_earlier_connection_is_not_given_back() {
     expect_ack(&scene.connection, &[1], "cancel");
 }
 
+/// A message that comes while the rest is still being recovered has its lease over the new connection.
+#[test]
+fn what_comes_during_a_recovery_is_given_back_behind_it() {
+    for auto_ack in [false, true] {
+        let mut scene = HaScene::logged_on();
+        scene.client.set_auto_ack(auto_ack);
+        let (sender, messages) = std::sync::mpsc::channel();
+        scene.subscribe_with("Q", move |message: &Message| {
+            sender.send(message.clone()).unwrap();
+            if auto_ack { Err(failure("no")) } else { Ok(()) }
+        });
+        scene.fail_over();
+        scene.connection.expect("subscribe", SOON).unwrap();
+        lend(&scene.connection, 1); // before the subscription is acknowledged
+        lend(&scene.connection, 2);
+        let [first, second] = [(); 2].map(|()| messages.recv_timeout(SOON).unwrap());
+        first.ack_with(AckOption::Cancel).unwrap();
+        second.ack_with(if auto_ack { AckOption::Cancel } else { AckOption::Expire }).unwrap();
+        scene.connection.reply_ok().unwrap();
+        expect_ack(&scene.connection, &[1], "cancel");
+        expect_ack(&scene.connection, &[2], if auto_ack { "cancel" } else { "expire" });
+    }
+}
+
 /// Nothing goes out between a connection and its logon.
 #[test]
 fn a_client_that_logs_on_sends_none_before_it_has() {

@@ -284,7 +284,8 @@ fn the_states_of_a_repair_are_told_on_the_receive_thread_of_the_lost_connection(
         log.lock().push((thread.id(), thread.name().unwrap_or_default().to_owned()));
     });
     first.close();
-    settle(&client, &admitted(&peer));
+    let second = admitted(&peer);
+    settle(&client, &second);
     let threads = threads.lock();
     assert_eq!(threads.len(), 4);
     assert!(threads.iter().all(|thread| *thread == threads[0] && thread.1 == "amps-rx-ha"), "{threads:?}");

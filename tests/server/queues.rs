@@ -117,7 +117,7 @@ fn a_message_from_a_queue_has_a_bookmark_and_the_end_of_its_lease() {
     let [processed, message] = &client.received()[..] else { panic!("two frames") };
     assert_eq!(processed.header("opts"), Some("max_backlog=1"));
     assert_eq!(message.header("lp"), Some("99991231T235959.000000Z"));
-    server.clock().advance(1_000_000 * SECOND).unwrap();
+    server.clock().advance(1_000 * SECOND).unwrap();
     assert!(client.received().iter().all(|frame| frame.header("sids") != Some("e")));
 }
 
@@ -354,7 +354,7 @@ fn a_long_queue_and_filters_that_find_little_are_no_trouble() {
     let server = with(jobs()).record_frames(0).start().unwrap();
     let (mut none, _) = consumer(&server, "none", r#","filter":"/n < 0""#);
     let (mut some, _) = consumer(&server, "some", r#","filter":"/n % 10 = 0","o":"max_backlog=10""#);
-    for n in 1..=20_000_u64 {
+    for n in 1..=4_000_u64 {
         server.publish("jobs", format!(r#"{{"n":{n}}}"#)).unwrap();
     }
     let mut acked = 0;
@@ -365,7 +365,7 @@ fn a_long_queue_and_filters_that_find_little_are_no_trouble() {
         some.send(format!(r#"{{"c":"sow_delete","t":"jobs","bookmark":"{}"}}"#, marks.join(",")));
         got = some.received();
     }
-    assert_eq!((acked, server.queue("jobs").unwrap().depth()), (2_000, 18_000));
+    assert_eq!((acked, server.queue("jobs").unwrap().depth()), (400, 3_600));
     assert!(none.received().is_empty());
 }
 

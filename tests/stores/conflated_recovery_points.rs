@@ -25,7 +25,7 @@ fn point(sub_id: &str, sequence: u64) -> RecoveryPoint {
     RecoveryPoint::new(sub_id, Bookmark::at(1, sequence))
 }
 
-/// Rule 129.
+/// 129.
 #[test]
 fn of_many_updates_few_are_passed_on_and_the_last_is_among_them() {
     let (table, adapter) = conflating(|builder| builder);

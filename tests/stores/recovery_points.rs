@@ -133,7 +133,7 @@ fn a_purge_reaches_the_adapter() {
     assert_eq!(table.point("a"), "");
 }
 
-/// Rule 128; BS-30.
+/// 128, BS-30.
 #[test]
 fn a_failing_update_does_not_undo_the_discard_and_is_told_once() {
     let table = Arc::new(Table::default());

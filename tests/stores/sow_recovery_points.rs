@@ -251,7 +251,7 @@ fn a_failure_goes_to_the_listener_of_the_adapter() {
     assert_eq!(*failures.lock(), [failed(Some("a")), failed(Some("a")), failed(None)]);
 }
 
-/// Rule 128; BS-33.
+/// 128, BS-33.
 #[test]
 fn a_failure_is_returned_on_request() {
     let server = server();

@@ -2,7 +2,8 @@
 //!
 //! A thread of its own, started with the first burst and parked while there is none. Its sleep of 50 µs is 105 to 130 µs in
 //! practice, and on a busy core it may wait for a time slice: as long as the application publishes, its own calls are what
-//! keeps frames from growing old.
+//! keeps frames from growing old. While they do, the flusher looks less and less often, because each look takes the core
+//! from somebody.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,8 +11,9 @@ use std::time::Duration;
 use super::{Effort, Gate, Link, State};
 use crate::client::worker::Worker;
 
-/// The flusher looks at the outbox so often during a burst.
+/// The flusher looks at the outbox so often during a burst, and twice as long after each look that found others writing.
 const TICK: Duration = Duration::from_micros(50);
+const LONGEST_TICK: Duration = Duration::from_micros(200);
 /// So many ticks without a frame end a burst.
 const IDLE_TICKS: u32 = 4;
 
@@ -36,6 +38,7 @@ impl Link {
     /// The flusher: writes what the callers of a burst left behind. Parked while there is no burst.
     fn run_flusher(self: &Arc<Self>) {
         let mut idle = 0;
+        let mut tick = TICK;
         loop {
             let mut state = self.state.lock();
             while !state.stop_flusher && !state.wants_flusher() && !state.burst.is_active() {
@@ -47,12 +50,14 @@ impl Link {
             }
             if !state.wants_flusher() {
                 let seen = state.writes;
-                self.work.wait_for(&mut state, TICK);
+                self.work.wait_for(&mut state, tick);
                 if !state.wants_flusher() {
                     if state.writing || state.writes != seen {
                         idle = 0;
+                        tick = (2 * tick).min(LONGEST_TICK);
                         continue;
                     }
+                    tick = TICK;
                     if state.front.is_empty() {
                         idle += 1;
                         if idle >= IDLE_TICKS {
@@ -63,6 +68,7 @@ impl Link {
                 }
             }
             idle = 0;
+            tick = TICK;
             // While somebody holds the gate, what is stored is theirs to send.
             let caught_up =
                 if state.gate == Gate::Open { self.catch_up(state, u64::MAX) } else { Some(state) };

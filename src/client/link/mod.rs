@@ -339,6 +339,12 @@ impl Link {
         state.version == version && state.transport.is_some()
     }
 
+    /// True if there is a connection, whoever may send over it.
+    pub(crate) fn is_up(&self) -> bool {
+        let state = self.state.lock();
+        state.gate != Gate::Lost && state.transport.is_some()
+    }
+
     /// True if everybody may send.
     pub(crate) fn is_open(&self) -> bool {
         let state = self.state.lock();

@@ -76,25 +76,20 @@ impl Batches {
         makes_sense
     }
 
-    /// Adds an acknowledgement. True if its batch is full, and is to be [taken](Batches::take).
-    pub(crate) fn add(&mut self, topic: &str, bookmark: &str, now: Instant) -> bool {
-        let size = self.size;
-        match self.waiting.get_mut(topic) {
+    /// Adds an acknowledgement. Returns its batch if that is full.
+    pub(crate) fn add(&mut self, topic: &str, bookmark: &str, now: Instant) -> Option<Batch> {
+        let count = match self.waiting.get_mut(topic) {
             Some(waiting) => {
                 waiting.push(bookmark, 1);
-                waiting.count >= size
+                waiting.count
             }
             None => {
                 let waiting = Waiting { bookmarks: bookmark.to_owned(), count: 1, since: Some(now) };
                 self.waiting.insert(topic.to_owned(), waiting);
-                size < 2
+                1
             }
-        }
-    }
-
-    /// What waits for this topic.
-    pub(crate) fn take(&mut self, topic: &str) -> Option<Batch> {
-        let (topic, waiting) = self.waiting.remove_entry(topic)?;
+        };
+        let (topic, waiting) = (count >= self.size).then(|| self.waiting.remove_entry(topic)).flatten()?;
         Some(waiting.batch(topic))
     }
 
@@ -173,8 +168,7 @@ mod tests {
     fn without_batching_each_goes_alone() {
         for size in [0, 1] {
             let (mut batches, now) = batches(size);
-            assert!(batches.add("q", "1|1|", now), "{size}");
-            assert_eq!(batches.take("q"), Some(Batch::one("q", "1|1|")));
+            assert_eq!(batches.add("q", "1|1|", now), Some(Batch::one("q", "1|1|")), "{size}");
             assert!(batches.is_empty());
         }
     }
@@ -183,12 +177,11 @@ mod tests {
     #[test]
     fn a_batch_is_full_by_the_count_of_its_own_topic() {
         let (mut batches, now) = batches(2);
-        assert!(!batches.add("a", "1|1|", now) && !batches.add("b", "1|2|", now));
-        assert!(batches.add("a", "1|3|", now));
-        let full = batches.take("a").unwrap();
+        assert_eq!((batches.add("a", "1|1|", now), batches.add("b", "1|2|", now)), (None, None));
+        let full = batches.add("a", "1|3|", now).unwrap();
         assert_eq!((full.bookmarks.as_str(), full.count), ("1|1|,1|3|", 2));
         assert_eq!(texts(&batches.take_all()), [("b", "1|2|")]);
-        assert_eq!(batches.take("a"), None);
+        assert!(batches.is_empty());
     }
 
     /// it is the oldest that counts.
@@ -208,14 +201,13 @@ mod tests {
     fn what_could_not_be_sent_stays_in_front_and_is_due() {
         let (mut batches, now) = batches(2);
         batches.add("a", "1|1|", now);
-        batches.add("a", "1|2|", now);
-        let lost = batches.take("a").unwrap();
+        let lost = batches.add("a", "1|2|", now).unwrap();
         batches.add("a", "1|3|", now);
         batches.put_back(lost);
         assert_eq!(texts(&batches.take_due(now)), [("a", "1|1|,1|2|,1|3|")]);
         batches.put_back(Batch::one("b", "1|4|"));
-        assert!(batches.add("b", "1|5|", now), "it is full by what was kept");
-        assert_eq!(texts(&batches.take_full()), [("b", "1|4|,1|5|")]);
+        let full = batches.add("b", "1|5|", now).expect("it is full by what was kept");
+        assert_eq!(texts(&[full]), [("b", "1|4|,1|5|")]);
     }
 
     ///
@@ -230,7 +222,7 @@ mod tests {
         batches.cap(2);
         assert_eq!((batches.size(), texts(&batches.take_full())), (2, vec![("a", "1|1|,1|2|")]));
         batches.cap(0);
-        assert!(batches.add("a", "1|3|", now));
+        assert!(batches.add("a", "1|3|", now).is_some());
     }
 
     /// 17.

@@ -108,26 +108,18 @@ impl Message {
 /// and it does not keep the client alive. It may be cloned and sent to other threads. To use it twice is harmless.
 ///
 /// ```
-/// use amps_client::testing::ScriptedPeer;
-/// use amps_client::{AckHandle, AckOption, Client, Message};
+/// use amps_client::testing::Server;
+/// use amps_client::{AckHandle, AckOption, Client, HandlerError, Message};
 /// use std::sync::mpsc;
 /// use std::thread;
 ///
 /// # fn main() -> amps_client::Result<()> {
-/// # let peer = ScriptedPeer::builder()
-/// #     .connection(|c| {
-/// #         c.logon()
-/// #             .expect("subscribe")
-/// #             .reply_ok()
-/// #             .send(r#"{"c":"p","t":"jobs","bm":"1|1|","lp":"20300102T030405.000000Z","sids":"{sub_id}"}"#, b"7")
-/// #             .expect("sow_delete")
-/// #     })
-/// #     .start()?;
+/// # let server = Server::quick()?;
 /// # let client = Client::builder("digger").build()?;
-/// # client.connect(&peer.uri("json"))?;
+/// # client.connect(&server.uri("json"))?;
 /// # client.logon()?;
 /// let (sender, jobs) = mpsc::channel::<(u32, AckHandle)>();
-/// client.subscribe_async("jobs", "", move |job: &Message| -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+/// client.subscribe_async("queue/jobs", "", move |job: &Message| -> Result<(), HandlerError> {
 ///     if let Some(handle) = job.ack_handle() {
 ///         sender.send((job.data_str()?.parse()?, handle))?;
 ///     }
@@ -137,8 +129,11 @@ impl Message {
 ///     let (number, handle) = jobs.recv().unwrap();
 ///     if number > 0 { handle.ack() } else { handle.ack_with(AckOption::Cancel) }
 /// });
+/// # client.publish("queue/jobs", "7")?;
 /// worker.join().unwrap()?;
-/// # peer.finish()
+/// # client.publish_flush()?;
+/// # assert_eq!(server.queue("queue/jobs").unwrap().acked, 1);
+/// # Ok(())
 /// # }
 /// ```
 #[derive(Clone)]
@@ -179,6 +174,12 @@ impl AckHandle {
     /// The bookmark of the message, as text.
     pub fn bookmark(&self) -> &str {
         &self.lease.bookmark
+    }
+
+    /// True if the lease may still hold: the connection that the message came over is up.
+    pub(crate) fn is_leased(&self) -> bool {
+        let source = &self.lease.source;
+        source.client().is_ok_and(|client| client.link.is_current(source.version))
     }
 
     /// Does the same for the client's own part, whether it acknowledges by itself or not. A failure is for the exception

@@ -66,42 +66,37 @@ impl AckOption {
 /// whoever works on it must bear that. How many messages a subscription may have at a time is its backlog, the option
 /// [`max_backlog`](crate::SubscribeOptions::max_backlog).
 ///
-/// Acknowledge with [`Message::ack`], with an [`AckHandle`] on another thread, or have it done:
+/// Acknowledge with [`Message::ack`](crate::Message::ack), with an [`AckHandle`] on another thread, or have it done:
 /// [`set_auto_ack`](Client::set_auto_ack), [`QueueWorkers`]. Acknowledging never waits for an answer and is allowed on the
 /// receive thread; it blocks, on other threads, only while the server does not take its bytes. Without a connection an
 /// acknowledgement is kept and sent by the next logon; the server may have delivered the message again by then.
 ///
 /// ```
-/// use amps_client::testing::ScriptedPeer;
+/// use amps_client::testing::Server;
 /// use amps_client::{Client, Command, SubscribeOptions};
 ///
 /// # fn main() -> amps_client::Result<()> {
-/// # let peer = ScriptedPeer::builder()
-/// #     .connection(|c| {
-/// #         c.logon()
-/// #             .expect("subscribe")
-/// #             .reply_ok()
-/// #             .send(r#"{"c":"p","t":"jobs","bm":"1|1|","lp":"20300102T030405.000000Z","sids":"{sub_id}"}"#, b"dig")
-/// #             .expect("sow_delete")
-/// #     })
-/// #     .start()?;
-/// # let uri = peer.uri("json");
+/// let server = Server::quick()?;
 /// let client = Client::builder("digger").build()?;
-/// client.connect(&uri)?;
+/// client.connect(&server.uri("json"))?;
 /// client.logon()?;
+/// client.publish("queue/jobs", "dig")?;
 ///
-/// let command = Command::subscribe("jobs").options(SubscribeOptions::new().max_backlog(10));
+/// let command = Command::subscribe("queue/jobs").options(SubscribeOptions::new().max_backlog(10));
 /// let mut jobs = client.execute(command)?;
 /// let job = jobs.next().unwrap()?;
 /// assert!(job.lease_period().is_some()); // it is from a queue
 /// println!("{}", job.data_str()?);
 /// job.ack()?;
-/// # peer.finish()
+///
+/// client.publish_flush()?; // the server has processed it
+/// assert_eq!(server.queue("queue/jobs").unwrap().acked, 1);
+/// # Ok(())
 /// # }
 /// ```
 impl Client {
     /// Tells the server that the application is done with the messages of a topic that have these bookmarks, a comma list:
-    /// they are removed from the queue. Usually [`Message::ack`] is what you want.
+    /// they are removed from the queue. Usually [`Message::ack`](crate::Message::ack) is what you want.
     ///
     /// With a [batch size](Client::set_ack_batch_size) above 1 it is sent together with others. Does nothing for an empty
     /// bookmark, and while [auto-ack](Client::set_auto_ack) is on. Blocks, and where it may be called, as the
@@ -122,7 +117,7 @@ impl Client {
     }
 
     /// Gives messages back, or removes them as expired. It is sent at once, apart from acknowledgements that are collected.
-    /// Usually [`Message::ack_with`] is what you want.
+    /// Usually [`Message::ack_with`](crate::Message::ack_with) is what you want.
     ///
     /// Does nothing for an empty bookmark, and while [auto-ack](Client::set_auto_ack) is on. Without a connection there is
     /// nothing to give back: the server has done that already.
@@ -141,7 +136,8 @@ impl Client {
     }
 
     /// Sends the acknowledgements that are being collected and waits until the server has processed them, without a time
-    /// limit. Does nothing if there are none.
+    /// limit. Does nothing if there are none: where each is [sent at once](Client::set_ack_batch_size), as by default,
+    /// [`publish_flush`](Client::publish_flush) is what waits for the server.
     ///
     /// Waits for the end of an outage first, as [`publish_flush`](Client::publish_flush) does. Not to be called on the
     /// receive thread or inside a state listener.
@@ -173,24 +169,19 @@ impl Client {
     /// [`ack`](Client::ack) and its like do nothing. [`QueueWorkers`] are not concerned; they acknowledge on their own.
     ///
     /// ```
-    /// # use amps_client::testing::ScriptedPeer;
+    /// # use amps_client::testing::Server;
     /// # use amps_client::{Client, Message};
+    /// # use std::time::Duration;
     /// # fn main() -> amps_client::Result<()> {
-    /// # let peer = ScriptedPeer::builder()
-    /// #     .connection(|c| {
-    /// #         c.logon()
-    /// #             .expect("subscribe")
-    /// #             .reply_ok()
-    /// #             .send(r#"{"c":"p","t":"jobs","bm":"1|1|","lp":"20300102T030405.000000Z","sids":"{sub_id}"}"#, b"dig")
-    /// #             .expect("sow_delete")
-    /// #     })
-    /// #     .start()?;
+    /// # let server = Server::quick()?;
     /// # let client = Client::builder("digger").build()?;
-    /// # client.connect(&peer.uri("json"))?;
+    /// # client.connect(&server.uri("json"))?;
     /// # client.logon()?;
     /// client.set_auto_ack(true);
-    /// client.subscribe_async("jobs", "", |job: &Message| job.data_str().map(|text| println!("{text}")))?;
-    /// # peer.finish()
+    /// client.subscribe_async("queue/jobs", "", |job: &Message| job.data_str().map(|text| println!("{text}")))?;
+    /// # client.publish("queue/jobs", "dig")?;
+    /// # let acked = |server: &Server| server.queue("queue/jobs").is_some_and(|queue| queue.acked == 1);
+    /// # server.wait_for(acked, Duration::from_secs(5))
     /// # }
     /// ```
     pub fn set_auto_ack(&self, on: bool) {
@@ -301,8 +292,8 @@ impl QueueAcks {
         self.waiting.load(Ordering::Acquire)
     }
 
-    /// Adds one. True if its batch is full.
-    fn add(&self, topic: &str, bookmark: &str) -> bool {
+    /// Adds one. Returns its batch if that is full.
+    fn add(&self, topic: &str, bookmark: &str) -> Option<Batch> {
         let now = Instant::now();
         self.change(|batches| batches.add(topic, bookmark, now))
     }

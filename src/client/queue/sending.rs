@@ -51,14 +51,12 @@ impl Core {
         if !stored && !self.is_connected() && !self.will_recover() {
             return Err(self.refusal(Refusal::NotConnected, "a queue acknowledgement"));
         }
-        let is_full = self.queue_acks.add(topic, bookmark);
-        if !is_full || !(stored || self.may_send_acks()) {
-            return Ok(());
+        let Some(full) = self.queue_acks.add(topic, bookmark) else { return Ok(()) };
+        if stored || self.may_send_acks() {
+            return self.send_batch(full, &self.ack_sender());
         }
-        match self.queue_acks.change(|batches| batches.take(topic)) {
-            Some(batch) => self.send_batch(batch, &self.ack_sender()),
-            None => Ok(()),
-        }
+        self.queue_acks.change(|batches| batches.put_back(full));
+        Ok(())
     }
 
     /// Something else became of a message: says so at once. `over` is the connection that it came over, if that is known.
@@ -75,10 +73,17 @@ impl Core {
         check_texts(topic, bookmark)?;
         let cancels = option == AckOption::Cancel;
         let was_lost = over.is_some_and(|version| !self.link.is_current(version));
-        if cancels && (was_lost || !self.link.is_open()) {
+        let has_leases = self.is_logged_on() && self.link.is_up();
+        if cancels && (was_lost || !has_leases) {
             return Ok(());
         }
-        match self.write_acks(topic, bookmark, option.name(), &self.ack_sender()) {
+        // While the client recovers, messages come already that the server must hear of when that is done.
+        let sender = Sender { patience: Patience::Aside, ..self.sender(None) };
+        let sent = match has_leases || self.config.publish_store.is_some() {
+            true => self.write_acks(topic, bookmark, option.name(), &sender),
+            false => Err(Unsent::Unconnected(Refusal::NotConnected)),
+        };
+        match sent {
             Ok(()) => Ok(()),
             Err(Unsent::Unconnected(_)) if cancels => Ok(()),
             Err(Unsent::Unconnected(refusal)) => Err(self.refusal(refusal, "a queue acknowledgement")),
@@ -172,10 +177,14 @@ impl Core {
         }
     }
 
-    /// True if acknowledgements may go out. Between `connect` and `logon` only those of a client that never logs on may.
+    /// True if acknowledgements may go out.
     fn may_send_acks(&self) -> bool {
-        let logs_on = self.queue_acks.logs_on.load(Ordering::Acquire);
-        (!logs_on || self.session.lock().phase == Phase::LoggedOn) && self.link.is_open()
+        self.is_logged_on() && self.link.is_open()
+    }
+
+    /// True if the client has logged on over this connection, or never does.
+    fn is_logged_on(&self) -> bool {
+        !self.queue_acks.logs_on.load(Ordering::Acquire) || self.session.lock().phase == Phase::LoggedOn
     }
 
     /// How acknowledgements are sent: an outage is not waited for.

@@ -58,8 +58,8 @@ where
 /// Threads that work on the messages of a queue, and acknowledge each when it is done.
 ///
 /// Each thread takes one message after the other and calls the [`QueueHandler`]. On an
-/// [`HAClient`](crate::HAClient) they go on over a failover; on a plain client they end with the connection, when they
-/// have worked on what had arrived. Acknowledgements are collected as [`Client::set_ack_batch_size`] says;
+/// [`HAClient`](crate::HAClient) they go on over a failover; on a plain client they end with the connection. A message that
+/// has not been begun when its connection is lost is left alone, because the server delivers it again. Acknowledgements are collected as [`Client::set_ack_batch_size`] says;
 /// [auto-ack](Client::set_auto_ack) does not concern them.
 ///
 /// The threads are named `amps-queue-`, the client's name, and a number from 1. [`shutdown`](QueueWorkers::shutdown) ends
@@ -68,35 +68,23 @@ where
 /// then.
 ///
 /// ```
-/// use amps_client::testing::ScriptedPeer;
+/// use amps_client::testing::Server;
 /// use amps_client::{Client, Message, QueueWorkers};
 /// use std::time::Duration;
 ///
 /// # fn main() -> amps_client::Result<()> {
-/// # let peer = ScriptedPeer::builder()
-/// #     .connection(|c| {
-/// #         c.logon()
-/// #             .expect("subscribe")
-/// #             .reply_ok()
-/// #             .send(r#"{"c":"p","t":"jobs","bm":"1|1|","lp":"20300102T030405.000000Z","sids":"{sub_id}"}"#, b"dig")
-/// #             .expect("sow_delete")
-/// #             .expect("unsubscribe")
-/// #             .expect("flush")
-/// #             .reply_ok()
-/// #     })
-/// #     .start()?;
+/// # let server = Server::quick()?;
 /// # let client = Client::builder("digger").build()?;
-/// # client.connect(&peer.uri("json"))?;
+/// # client.connect(&server.uri("json"))?;
 /// # client.logon()?;
-/// # let (sender, done) = std::sync::mpsc::channel();
-/// let workers = QueueWorkers::builder("jobs").workers(4).max_backlog(20).start(&client, move |job: &Message| {
-/// #   sender.send(()).unwrap();
-///     job.data_str().map(|text| println!("{text}")) // an error would give it back
-/// })?;
-/// # done.recv().unwrap();
+/// let work = |job: &Message| job.data_str().map(|text| println!("{text}")); // an error gives it back
+/// let workers = QueueWorkers::builder("queue/jobs").workers(4).max_backlog(20).start(&client, work)?;
+/// # client.publish("queue/jobs", "dig")?;
+/// # let acked = |server: &Server| server.queue("queue/jobs").is_some_and(|queue| queue.acked == 1);
+/// # server.wait_for(acked, Duration::from_secs(5))?;
 /// // … until it is time to go:
 /// workers.shutdown(Duration::from_secs(10))?;
-/// # peer.finish()
+/// # Ok(())
 /// # }
 /// ```
 #[must_use = "dropping it ends the workers"]
@@ -113,6 +101,8 @@ struct Pool {
     turn: Mutex<MessageStream>,
     queue: Arc<StreamQueue>,
     handler: Box<dyn QueueHandler>,
+    /// Nothing comes a second time, so that a lost lease is no reason to leave a message alone.
+    at_most_once: bool,
     /// No further message is begun.
     stopped: AtomicBool,
     /// Why the stream has ended, if it was no orderly end.
@@ -126,6 +116,7 @@ impl QueueWorkers {
             command: Command::subscribe(topic),
             workers: DEFAULT_WORKERS,
             max_backlog: None,
+            at_most_once: false,
             options: String::new(),
         }
     }
@@ -226,7 +217,7 @@ impl fmt::Debug for QueueWorkers {
 /// use amps_client::QueueWorkers;
 /// use std::time::Duration;
 ///
-/// let builder = QueueWorkers::builder("jobs")
+/// let builder = QueueWorkers::builder("queue/jobs")
 ///     .workers(8)
 ///     .max_backlog(100)
 ///     .filter("/region = 'EMEA'")
@@ -239,6 +230,7 @@ pub struct QueueWorkersBuilder {
     command: Command,
     workers: usize,
     max_backlog: Option<u32>,
+    at_most_once: bool,
     options: String,
 }
 
@@ -257,6 +249,13 @@ impl QueueWorkersBuilder {
     /// workers, so that there is a next message at hand for each.
     pub fn max_backlog(mut self, messages: u32) -> QueueWorkersBuilder {
         self.max_backlog = Some(messages);
+        self
+    }
+
+    /// Whether the queue removes messages when it delivers them, so that none comes a second time: then those are worked on
+    /// too that arrived over a connection that is gone by now. Default: false.
+    pub fn at_most_once(mut self, at_most_once: bool) -> QueueWorkersBuilder {
+        self.at_most_once = at_most_once;
         self
     }
 
@@ -302,6 +301,7 @@ impl QueueWorkersBuilder {
             queue: Arc::clone(stream.queue()),
             turn: Mutex::new(stream),
             handler: Box::new(handler),
+            at_most_once: self.at_most_once,
             stopped: AtomicBool::new(false),
             failure: Mutex::default(),
         });
@@ -349,6 +349,10 @@ impl Pool {
 
     fn handle(&self, message: Message) {
         let handle = message.ack_handle();
+        if !self.at_most_once && handle.as_ref().is_some_and(|handle| !handle.is_leased()) {
+            // The server has taken it back, and delivers it again.
+            return;
+        }
         let outcome = contain(|| self.handler.on_message(&message));
         drop(message);
         if let Some(handle) = handle {

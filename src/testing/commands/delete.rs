@@ -11,7 +11,8 @@ use crate::testing::options::Options;
 use crate::testing::query::{Query, Selection};
 use crate::testing::queue::Acked;
 use crate::testing::refusal::Refusal;
-use crate::testing::state::{Cause, Place};
+use crate::testing::replication::Item;
+use crate::testing::state::{Cause, Change, Place};
 use crate::testing::world::World;
 use crate::wire::{AckType, Field};
 
@@ -44,7 +45,9 @@ pub(super) fn sow_delete(command: &Command<'_>, identity: &Who) -> Result<(), Re
         None => turn.delete_records(command, &topics, form)?,
     };
     if let Some(sequence) = command.sequence() {
-        turn.state.sequences.accept(&identity.client_name, sequence);
+        turn.state.sequences.raise(&identity.client_name, sequence);
+        let client_name = identity.client_name.clone();
+        turn.ledger.add(Item::Used { client_name, sequence });
     }
     conclude(command, counts, &mut turn);
     Ok(())
@@ -163,7 +166,16 @@ impl World {
             let place = self.state.place(found.topic.payload_type, &found.topic.name);
             if let Some(change) = self.state.remove(place, &found.record.key, Cause::Delete, self.now) {
                 self.announce(&change);
+                self.write_down_delete(&change);
             }
+        }
+    }
+
+    fn write_down_delete(&mut self, change: &Change) {
+        let (topic, old) = (&change.topic, &change.old);
+        if let (true, Some(old)) = (topic.is_journaled, old) {
+            let (payload_type, key) = (topic.payload_type, old.key.clone());
+            self.ledger.add(Item::Deleted { payload_type, topic: topic.name.clone(), key });
         }
     }
 }

@@ -14,8 +14,11 @@ pub(super) fn flush(command: &Command<'_>) -> Result<(), Refusal> {
         turn.send_persisted(command.session());
     }
     let now = turn.now;
-    for kind in [AckType::PROCESSED, AckType::COMPLETED, AckType::PERSISTED] {
+    for kind in [AckType::PROCESSED, AckType::COMPLETED] {
         command.ack(Ack { kind, ..Ack::default() }, now);
+    }
+    if command.asked.contains(AckType::PERSISTED) {
+        turn.answer(command, None);
     }
     Ok(())
 }

@@ -25,6 +25,7 @@ pub(super) fn publish(command: &Command<'_>, identity: &Who) -> Result<(), Refus
         client_name: &identity.client_name,
         instance: command.session().instance,
         sequence: command.sequence(),
+        copied: None,
     };
     let publisher = Some((command.session(), &**identity));
     let mut turn = command.turn(|world| write_questions(world, publisher, identity.payload_type, topic))?;
@@ -80,6 +81,7 @@ impl World {
             return Err(Refusal::NotEntitled);
         }
         let change = self.state.apply(prepared);
+        self.write_down(&change, publication);
         self.announce(&change);
         Ok(change)
     }

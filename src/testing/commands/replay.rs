@@ -97,6 +97,7 @@ impl World {
             reports: command.asked.contains(AckType::PERSISTED),
             is_paused: options.pause,
             is_live: options.live,
+            is_fully_durable: options.fully_durable,
         };
         Ok(Feed::Journal(Box::new(Replay::new(span, terms, journal))))
     }

@@ -63,6 +63,8 @@ impl World {
         if self.verdict(session, &identity.question(action, selector.text)).is_deny() {
             return Err(Refusal::NotEntitled);
         }
+        // A topic comes into being when it is first used.
+        self.state.place(identity.payload_type, selector.text);
         Ok(())
     }
 

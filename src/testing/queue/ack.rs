@@ -81,18 +81,9 @@ impl World {
 
     fn settle_message(&mut self, queue: usize, number: u64, terms: AckTerms) -> bool {
         match terms {
-            AckTerms::Expire => {
-                self.expire(queue, number);
-                true
-            }
+            AckTerms::Expire => self.finish(queue, number, false),
             AckTerms::Cancel => self.cancel(queue, number),
-            AckTerms::Done => {
-                let is_there = self.take_out(queue, number).is_some();
-                if let (true, Some(queue)) = (is_there, self.state.queue_mut(queue)) {
-                    queue.acked += 1;
-                }
-                is_there
-            }
+            AckTerms::Done => self.finish(queue, number, true),
         }
     }
 

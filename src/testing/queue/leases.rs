@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use super::{Holder, Queued};
+use super::{Holder, Queue, Queued};
+use crate::testing::journal::Mark;
+use crate::testing::replication::Item;
 use crate::testing::subscriptions::Subscription;
 use crate::testing::timers::Event;
 use crate::testing::world::World;
@@ -38,7 +40,8 @@ impl World {
             return;
         }
         message.expiry = None;
-        if message.lease.is_none() {
+        // What another instance delivers expires there.
+        if message.lease.is_none() && message.home == self.home {
             self.expire(queue, number);
         }
     }
@@ -120,10 +123,26 @@ impl World {
     }
 
     pub(super) fn expire(&mut self, queue: usize, number: u64) {
-        if self.take_out(queue, number).is_some()
-            && let Some(queue) = self.state.queue_mut(queue)
-        {
-            queue.expired += 1;
+        self.finish(queue, number, false);
+    }
+
+    /// Takes a message out of its queue for good, counts it, and tells linked instances; false if it is not there.
+    pub(super) fn finish(&mut self, queue: usize, number: u64, is_acked: bool) -> bool {
+        let Some(message) = self.take_out(queue, number) else { return false };
+        if let Some(queue) = self.state.queue_mut(queue) {
+            queue.count(is_acked);
+            let (payload_type, topic) = (queue.topic.payload_type, queue.topic.name.clone());
+            self.ledger.add(Item::Settled { payload_type, topic, mark: message.mark, is_acked });
+        }
+        true
+    }
+
+    /// A message has left its queue on a linked instance.
+    pub(crate) fn copy_settled(&mut self, queue: usize, mark: Mark, is_acked: bool) {
+        let number = self.state.queue(queue).and_then(|queue| queue.numbers.get(&mark).copied());
+        if number.and_then(|number| self.take_out(queue, number)).is_some() {
+            self.state.queue_mut(queue).into_iter().for_each(|queue| queue.count(is_acked));
+            self.dispatch(queue);
         }
     }
 
@@ -136,7 +155,7 @@ impl World {
     }
 
     /// Subscriptions that look for messages behind one that came back, and for which it is, look there again.
-    fn turn_cursors_back(&mut self, queue: usize, number: u64) {
+    pub(crate) fn turn_cursors_back(&mut self, queue: usize, number: u64) {
         let Some(queue) = self.state.queue(queue) else { return };
         let Some(message) = queue.messages.get(&number) else { return };
         let topic = &queue.topic;
@@ -149,6 +168,15 @@ impl World {
                     subscription.consumer_mut().into_iter().for_each(|consumer| consumer.cursor = number);
                 }
             }
+        }
+    }
+}
+
+impl Queue {
+    fn count(&mut self, is_acked: bool) {
+        match is_acked {
+            true => self.acked += 1,
+            false => self.expired += 1,
         }
     }
 }

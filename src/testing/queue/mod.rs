@@ -31,6 +31,8 @@ pub(crate) struct Queue {
     messages: BTreeMap<u64, Queued>,
     /// Those that nobody has at present.
     waiting: BTreeSet<u64>,
+    /// Those that another instance delivers.
+    elsewhere: BTreeSet<u64>,
     numbers: HashMap<Mark, u64>,
     next: u64,
     /// The subscription that got a message last.
@@ -51,6 +53,8 @@ struct Queued {
     lease: Option<Lease>,
     /// The end of its lifetime.
     expiry: Option<TimerId>,
+    /// The linked instance that delivers it.
+    home: usize,
 }
 
 /// Who has a message, and for how long.
@@ -75,6 +79,7 @@ impl Queue {
             rules,
             messages: BTreeMap::new(),
             waiting: BTreeSet::new(),
+            elsewhere: BTreeSet::new(),
             numbers: HashMap::new(),
             next: 0,
             served: None,
@@ -87,7 +92,8 @@ impl Queue {
     pub(crate) fn add(&mut self, mark: Mark, record: Arc<Record>, user_id: String) -> u64 {
         let number = self.next;
         self.next += 1;
-        let queued = Queued { mark, record, user_id, deliveries: 0, cancels: 0, lease: None, expiry: None };
+        let (deliveries, cancels, lease, expiry, home) = (0, 0, None, None, 0);
+        let queued = Queued { mark, record, user_id, deliveries, cancels, lease, expiry, home };
         self.messages.insert(number, queued);
         self.waiting.insert(number);
         self.numbers.insert(mark, number);
@@ -96,7 +102,7 @@ impl Queue {
 
     /// True if no more messages may be leased at present.
     fn is_full(&self) -> bool {
-        let leased = self.messages.len() - self.waiting.len();
+        let leased = self.messages.len() - self.waiting.len() - self.elsewhere.len();
         self.rules.max_backlog.is_some_and(|most| leased as u64 >= most)
     }
 
@@ -119,10 +125,37 @@ impl Queue {
     fn remove(&mut self, number: u64) -> Option<Queued> {
         let message = self.messages.remove(&number)?;
         self.waiting.remove(&number);
+        self.elsewhere.remove(&number);
         if self.numbers.get(&message.mark) == Some(&number) {
             self.numbers.remove(&message.mark);
         }
         Some(message)
+    }
+
+    /// Has an instance deliver a message, which is `own` here; its number, if it waits here from now on.
+    pub(crate) fn move_to(&mut self, mark: Mark, home: usize, own: usize) -> Option<u64> {
+        let number = *self.numbers.get(&mark)?;
+        let message = self.messages.get_mut(&number)?;
+        message.home = home;
+        if home != own {
+            self.waiting.remove(&number);
+            if message.lease.is_none() {
+                self.elsewhere.insert(number);
+            }
+            return None;
+        }
+        self.elsewhere.remove(&number).then(|| self.waiting.insert(number)).map(|_| number)
+    }
+
+    /// Has one instance deliver all that another one was to deliver; the numbers of those that wait here from now on.
+    pub(crate) fn inherit(&mut self, from: usize, to: usize, own: usize) -> Vec<u64> {
+        let marks: Vec<_> = self.homes().filter(|(_, home)| *home == from).map(|(mark, _)| mark).collect();
+        marks.into_iter().filter_map(|mark| self.move_to(mark, to, own)).collect()
+    }
+
+    /// The messages, each with the instance that delivers it.
+    pub(crate) fn homes(&self) -> impl Iterator<Item = (Mark, usize)> {
+        self.messages.values().map(|message| (message.mark, message.home))
     }
 
     /// True if a message that came back is not to be delivered again.
@@ -180,6 +213,7 @@ mod tests {
             cancels,
             lease: None,
             expiry: None,
+            home: 0,
         };
         assert!(!queue.is_spent(&message(1, 0, None), second));
         assert!(queue.is_spent(&message(2, 0, None), second));

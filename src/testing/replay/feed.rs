@@ -27,6 +27,8 @@ enum Step {
     Past,
     /// It is to be sent at this time.
     Rest(Time),
+    /// It is to be sent when other instances have it.
+    Wait,
     /// The subscription ends before it.
     Over,
 }
@@ -75,14 +77,21 @@ impl World {
 
     /// Deals with one entry for one subscription.
     fn step(&mut self, id: SessionId, number: u64, place: u64, connection: &Arc<Connection>) {
+        let unconfirmed = self.ledger.unconfirmed_place();
         let Some(instance) = self.instances.get_mut(id.instance) else { return };
         let Some(entry) = self.state.journal.get(place) else { return };
-        let reading =
-            Reading { journal: &self.state.journal, verdicts: &instance.verdicts, connection, now: self.now };
+        let reading = Reading {
+            journal: &self.state.journal,
+            verdicts: &instance.verdicts,
+            connection,
+            unconfirmed,
+            now: self.now,
+        };
         let Some(subscription) = instance.subscriptions.get_mut(number) else { return };
         let progress = match reading.take(subscription, place, entry) {
             Step::Past => Progress::Behind(place + 1),
             Step::Over => Progress::Over,
+            Step::Wait => Progress::Resting(place),
             Step::Rest(due) => {
                 let alarm = self.timers.schedule(due, Event::Replay { session: id, subscription: number });
                 subscription.replay_mut().into_iter().for_each(|replay| replay.alarm = Some(alarm));
@@ -95,10 +104,15 @@ impl World {
     /// Subscriptions of a session that have come to the end of the journal are live from here on; those with an end of
     /// their own look whether they are over, and when they will be.
     fn arrive(&mut self, id: SessionId, connection: &Arc<Connection>) {
-        let end = self.state.journal.end();
+        let (end, unconfirmed) = (self.state.journal.end(), self.ledger.unconfirmed_place());
         let Some(instance) = self.instances.get_mut(id.instance) else { return };
-        let reading =
-            Reading { journal: &self.state.journal, verdicts: &instance.verdicts, connection, now: self.now };
+        let reading = Reading {
+            journal: &self.state.journal,
+            verdicts: &instance.verdicts,
+            connection,
+            unconfirmed,
+            now: self.now,
+        };
         for number in instance.subscriptions.behind(id) {
             let Some(subscription) = instance.subscriptions.get_mut(number) else { continue };
             let sub_id = subscription.id.clone();
@@ -136,6 +150,7 @@ impl World {
 
     /// Hands an entry to those that have read everything before it.
     fn offer_live(&mut self, index: usize, place: u64) {
+        let unconfirmed = self.ledger.unconfirmed_place();
         let Some(instance) = self.instances.get_mut(index) else { return };
         let Some(entry) = self.state.journal.get(place) else { return };
         for number in instance.subscriptions.covering(entry.topic.payload_type, &entry.topic.name) {
@@ -151,9 +166,11 @@ impl World {
                 continue;
             }
             let (journal, verdicts) = (&self.state.journal, &instance.verdicts);
-            let reading = Reading { journal, verdicts, connection, now: self.now };
-            if reading.take(subscription, place, entry) == Step::Over {
-                instance.subscriptions.set_progress(number, Progress::Over);
+            let reading = Reading { journal, verdicts, connection, unconfirmed, now: self.now };
+            match reading.take(subscription, place, entry) {
+                Step::Over => instance.subscriptions.set_progress(number, Progress::Over),
+                Step::Wait => instance.subscriptions.set_progress(number, Progress::Resting(place)),
+                Step::Past | Step::Rest(_) => {}
             }
         }
     }
@@ -172,6 +189,8 @@ struct Reading<'a> {
     journal: &'a Journal,
     verdicts: &'a Verdicts,
     connection: &'a Arc<Connection>,
+    /// The first entry that some instance which is waited for does not have.
+    unconfirmed: Option<u64>,
     now: Time,
 }
 
@@ -180,6 +199,9 @@ impl Reading<'_> {
         let wanted = self.is_wanted(subscription, entry);
         let sub_id = subscription.id.clone();
         let Some(replay) = subscription.replay_mut() else { return Step::Over };
+        if replay.has_to_wait(place, self.unconfirmed) {
+            return Step::Wait;
+        }
         if place >= replay.target && replay.until.is_none() {
             self.complete(replay, &sub_id, replay.target);
         }

@@ -32,6 +32,8 @@ pub(crate) struct Replay {
     pace: Option<Pace>,
     /// Messages are delivered before they are safe, which rules out a pause (T-10).
     pub(crate) is_live: bool,
+    /// Messages wait until every instance has them that is waited for.
+    pub(crate) is_fully_durable: bool,
     /// Whether a live message was sent.
     has_gone_live: bool,
     /// When it goes on by itself.
@@ -63,6 +65,7 @@ pub(crate) struct Terms {
     pub(crate) reports: bool,
     pub(crate) is_paused: bool,
     pub(crate) is_live: bool,
+    pub(crate) is_fully_durable: bool,
 }
 
 impl Replay {
@@ -82,6 +85,7 @@ impl Replay {
             left: terms.top_n,
             pace: terms.pace,
             is_live: terms.is_live,
+            is_fully_durable: terms.is_fully_durable,
             has_gone_live: false,
             alarm: None,
         }
@@ -99,6 +103,17 @@ impl Replay {
     /// The last entry that it is past.
     pub(crate) fn mark(&self, journal: &Journal) -> Option<Mark> {
         journal.mark_before(self.place(journal)?)
+    }
+
+    /// The last entry that it is past and that every instance has which is waited for.
+    fn safe_mark(&self, journal: &Journal, unconfirmed: Option<u64>) -> Option<Mark> {
+        let place = self.place(journal)?;
+        journal.mark_before(unconfirmed.map_or(place, |unconfirmed| place.min(unconfirmed)))
+    }
+
+    /// Whether a message has to wait because other instances do not have it.
+    fn has_to_wait(&self, place: u64, unconfirmed: Option<u64>) -> bool {
+        self.is_fully_durable && unconfirmed.is_some_and(|unconfirmed| place >= unconfirmed)
     }
 
     pub(crate) fn is_paused(&self) -> bool {

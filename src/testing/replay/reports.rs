@@ -41,7 +41,7 @@ impl World {
     }
 
     /// There may be something new for this session.
-    pub(super) fn wake_report(&mut self, id: SessionId) {
+    pub(crate) fn wake_report(&mut self, id: SessionId) {
         let was_idle = self.instance_mut(id).is_some_and(|instance| instance.reports.idle.remove(&id.number));
         if was_idle {
             self.schedule_reports(id);
@@ -52,7 +52,7 @@ impl World {
     ///
     /// Nothing beyond that, so that a client which loses its connection in the middle of a replay can go on there.
     pub(crate) fn report(&mut self, id: SessionId) {
-        let (now, journal) = (self.now, &self.state.journal);
+        let (now, journal, unconfirmed) = (self.now, &self.state.journal, self.ledger.unconfirmed_place());
         let Some(instance) = self.instances.get_mut(id.instance) else { return };
         let Some(session) = instance.sessions.get_mut(&id.number) else { return };
         session.reports = None;
@@ -63,7 +63,7 @@ impl World {
             let sub_id = subscription.id.clone();
             let Some(replay) = subscription.replay_mut().filter(|replay| replay.reports) else { continue };
             wants_reports = true;
-            let mark = replay.mark(journal).filter(|mark| replay.reported != Some(*mark));
+            let mark = replay.safe_mark(journal, unconfirmed).filter(|mark| replay.reported != Some(*mark));
             if let Some(mark) = mark {
                 is_news = true;
                 replay.reported = Some(mark);
