@@ -96,6 +96,7 @@
 //! * `high-availability.md`: failing over with `HAClient`: which server, how long, what is recovered, what others see.
 //! * `queues.md`: taking work from a queue: how to acknowledge it, and what can and cannot happen to it.
 //! * `reliable-publishing.md`: publish stores: when a message is safe, what a file promises, how large it gets.
+//! * `replay.md`: bookmarks and bookmark stores: reading the past, and going on where the program was.
 //! * `testing-your-program.md`: the embedded server, its clock and its failures, and the scripted peer.
 //! * `design-decisions.md`: what was chosen, what was refused, and why.
 //!
