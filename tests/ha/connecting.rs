@@ -45,7 +45,8 @@ fn what_an_ha_client_does_by_itself_cannot_be_done_by_hand() {
 
     // The recovery is what it was.
     first.close();
-    settle(&client, &admitted(&peer));
+    let connection = admitted(&peer);
+    settle(&client, &connection);
     client.close();
     refused(ErrorKind::Disconnected);
 }
@@ -355,7 +356,8 @@ fn each_attempt_waits_as_long_as_the_strategy_says() {
     assert_eq!(shown(&client), "250");
     let lost = Instant::now();
     connection.close();
-    settle(&client, &admitted(&peer));
+    let connection = admitted(&peer);
+    settle(&client, &connection);
     assert!(lost.elapsed() < Duration::from_millis(240), "{:?}", lost.elapsed());
     assert_eq!(shown(&client), "0");
 }
