@@ -21,4 +21,5 @@ guides! {
 #[cfg(feature = "file-store")]
 guides! {
     reliable_publishing: "reliable-publishing.md",
+    replay: "replay.md",
 }

@@ -42,6 +42,7 @@
 //! | log on with a time limit, options or tickets | [`Logon`], with [`LogonOptions`] and an [`Authenticator`] |
 //! | check a connection string early | [`Uri`] |
 //! | start from a place in the transaction log | [`Bookmark`] |
+//! | go on there after a failover or a restart | a [`BookmarkStore`]: [`MemoryBookmarkStore`], `LoggedBookmarkStore` or `RingBookmarkStore` |
 //! | test a program without a server to install | `testing::Server` and `testing::ScriptedPeer` |
 //!
 //! The other types are arguments and answers of these.
@@ -67,7 +68,7 @@
 //!
 //! Every call says in its documentation what it waits for and how long. In general: what asks the server something waits
 //! for its answer, within the time limit of the [command](Command::timeout); [`publish`](Client::publish) waits only while
-//! the server does not take its bytes, and in an outage until that has ended. [`close`](Client::close) ends all waits.
+//! the server does not take its bytes, and without a publish store in an outage until that has ended. [`close`](Client::close) ends all waits.
 //!
 //! A callback that fails or panics stops nothing: the [`ExceptionListener`] is told, or the log. With `panic = "abort"` a
 //! panic in a callback ends the process, as everywhere.
@@ -77,7 +78,7 @@
 //! | Feature | Default | Gives |
 //! |---|---|---|
 //! | `testing` | no | the embedded server and the scripted peer, the module `testing` |
-//! | `file-store` | yes | publish stores in a file: `FilePublishStore`, `HybridPublishStore` |
+//! | `file-store` | yes | stores in a file: `FilePublishStore`, `HybridPublishStore`, `LoggedBookmarkStore`, `RingBookmarkStore` |
 //! | `tls` | no | reserved for the `tcps` transport |
 //! | `compression` | no | reserved for the option `compression=zlib` of connection strings |
 //! | `json` | no | reserved for JSON payload helpers |
@@ -95,6 +96,7 @@
 //! * `high-availability.md`: failing over with `HAClient`: which server, how long, what is recovered, what others see.
 //! * `queues.md`: taking work from a queue: how to acknowledge it, and what can and cannot happen to it.
 //! * `reliable-publishing.md`: publish stores: when a message is safe, what a file promises, how large it gets.
+//! * `replay.md`: bookmarks and bookmark stores: reading the past, and going on where the program was.
 //! * `testing-your-program.md`: the embedded server, its clock and its failures, and the scripted peer.
 //! * `design-decisions.md`: what was chosen, what was refused, and why.
 //!

@@ -15,19 +15,22 @@ use program::{Program, run};
 use serde_json::Value;
 
 /// The programs that take an address and end by themselves.
-const PROGRAMS: [&str; 8] = [
+const PROGRAMS: [&str; 9] = [
     "quickstart",
     "publish",
     "subscribe",
     "stream",
     "sow_query",
     "sow_and_subscribe",
+    "replay",
     "errors",
     "exception_listener",
 ];
 
-/// The programs that bring the servers with them that fail.
-const TROUBLE: [&str; 13] = [
+/// The programs that bring with them the servers that they need.
+const TROUBLE: [&str; 17] = [
+    "bookmark_range",
+    "conflated_blotter",
     "connection_states",
     "custom_authenticator",
     "custom_server_chooser",
@@ -40,7 +43,9 @@ const TROUBLE: [&str; 13] = [
     "last_chance",
     "queue_consumer",
     "queue_worker_pool",
+    "recovery_point_in_sow",
     "reliable_publisher",
+    "resume_after_restart",
 ];
 
 const DAY: &str = include_str!("../examples/data/orders.jsonl");
@@ -291,6 +296,91 @@ fn jobs_are_done_given_back_removed_and_taken_over() {
 fn a_pool_does_every_job_over_failures_and_a_lost_connection() {
     let expected = ["100 jobs are done, 0 are left", "some were begun more than once: true"];
     assert_lines(&run("queue_worker_pool", &[]), &expected);
+}
+
+#[test]
+fn a_replay_tells_where_the_past_ends_and_goes_on_live() {
+    let order = |when: &str, id: u32| format!(r#"{when}: {{"id":{id}}}"#);
+    let (old, live) = ([1, 2, 3].map(|id| order("old", id)), order("live", 4));
+    let lines = run("replay", &[]);
+    assert_eq!(lines[..3], old);
+    assert!(lines[3].starts_with("that was the past, up to ") && lines[3].ends_with("|3|"), "{lines:?}");
+    assert_eq!(lines[4..], [&live, "4 messages", "3 behind the first of them"]);
+}
+
+#[test]
+fn a_range_has_the_ends_that_its_brackets_say() {
+    let expected = [
+        "from 01:00 to 03:00: 01:00 02:00 03:00",
+        "from 01:00 to before 03:00: 01:00 02:00",
+        "after 01:00 to 03:00: 02:00 03:00",
+        "from one order to another: 01:00 02:00 03:00",
+        "between the two: 02:00",
+        "from 05:00 to before 08:00, begun at 06:00: 05:00 06:00 07:00",
+    ];
+    assert_eq!(run("bookmark_range", &[]), expected);
+}
+
+#[test]
+fn three_blotters_show_the_same_after_a_hundred_quotes_or_four() {
+    let expected = [
+        "waiting before the interval ends: 100, 0, 4",
+        "waiting after it: 100, 4, 4",
+        "every quote: 100 read",
+        "conflated by the server: 4 read",
+        "conflated by the client: 4 read",
+        r#"all three show {"AIR": 196, "IBM": 197, "NESN": 198, "SAP": 199}"#,
+    ];
+    assert_eq!(run("conflated_blotter", &[]), expected);
+}
+
+#[test]
+fn another_machine_goes_on_where_the_first_stopped() {
+    let expected = [
+        "the first machine:",
+        r#"  {"id":1}"#,
+        r#"  {"id":2}"#,
+        r#"  {"id":3}, not done"#,
+        r#"  {"id":4}"#,
+        "kept on the server, the place of the second: true",
+        "the second machine:",
+        r#"  {"id":3}"#,
+        r#"  {"id":4}"#,
+        r#"  {"id":5}"#,
+        r#"  {"id":6}"#,
+    ];
+    assert_eq!(run("recovery_point_in_sow", &[]), expected);
+}
+
+#[cfg(feature = "file-store")]
+#[test]
+fn a_subscriber_that_is_killed_gets_what_nobody_is_done_with_and_nothing_else() {
+    let expected = [
+        "the first subscriber:",
+        "  goes on at the beginning",
+        "  order 1",
+        "  order 2",
+        "  done with 1",
+        "  done with 2",
+        "the second subscriber:",
+        "  goes on in the middle",
+        "  order 3",
+        "  order 4",
+        "  order 5",
+        "  order 6",
+        "  done with 4",
+        "  done with 5",
+        "it is killed, at work on two orders",
+        "the third subscriber:",
+        "  goes on in the middle",
+        "  order 3",
+        "  order 6",
+        "  order 7",
+        "  done with 3",
+        "  done with 6",
+        "  done with 7",
+    ];
+    assert_eq!(run("resume_after_restart", &[]), expected);
 }
 
 #[test]

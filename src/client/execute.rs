@@ -412,12 +412,8 @@ impl Placement<'_> {
     fn timed_out(&self) -> Error {
         let command = &self.command;
         let limit = command.timeout_value().unwrap_or_default();
-        let text = format!(
-            "no `{}` acknowledgement of {} on topic `{}` came within {limit:?}",
-            self.awaited,
-            command.command_type(),
-            command.topic_text().unwrap_or_default()
-        );
+        let topic = command.topic_text().map(|topic| format!(" on topic `{topic}`")).unwrap_or_default();
+        let text = format!("{}{topic} was not answered within {limit:?}", command.command_type());
         Error::new(ErrorKind::TimedOut, text)
             .with_command_id(command.command_id_text().unwrap_or_default())
             .with_sub_id(command.sub_id_text().unwrap_or_default())

@@ -1,4 +1,4 @@
-//! When to send a sign of life, and when the peer counts as gone (`resilience.md` section 4).
+//! When to send a sign of life, and when the peer counts as gone.
 //!
 //! Pure: `now` comes in, decisions go out.
 

@@ -36,8 +36,8 @@ impl Client {
         self.bookmark_store().ok_or_else(no_store)?.discard(message)
     }
 
-    /// Where a subscription that was placed with this command would go on (`resilience.md` SM-7); `None` if it was not placed
-    /// with a bookmark. For a [`SubscriptionManager`](crate::SubscriptionManager).
+    /// Where a subscription that was placed with this command would go on: behind what the bookmark store, or without one the client, has
+    /// noted of its progress; `None` if it was not placed with a bookmark. For a [`SubscriptionManager`](crate::SubscriptionManager).
     ///
     /// # Errors
     ///

@@ -190,11 +190,17 @@ impl Client {
     /// [`set_retry_on_disconnect`](Client::set_retry_on_disconnect)). On the receive thread and in a state listener it never
     /// blocks.
     ///
+    /// With a publish store the message is kept until the server has acknowledged it. It does not wait for the end of an
+    /// outage then; it blocks while a resize handler refuses to let the store grow. Without one, success says nothing about
+    /// the server: what is published before the logon, or refused, is lost without a word.
+    ///
     /// # Errors
     ///
-    /// * [`Disconnected`](ErrorKind::Disconnected): not connected, or the outage did not end well.
+    /// * [`Disconnected`](ErrorKind::Disconnected): not connected, or the outage did not end well. With a store only on a
+    ///   plain client, which keeps the message and sends it after the next logon.
     /// * [`RetryOperation`](ErrorKind::RetryOperation): a logon is in progress, and the client does not wait for its end.
     /// * [`Connection`](ErrorKind::Connection): on the receive thread, "outbox full".
+    /// * [`Store`](ErrorKind::Store): the publish store could not keep the message; nothing was sent.
     /// * [`Usage`](ErrorKind::Usage): the topic holds a control character that cannot be sent.
     /// * [`Command`](ErrorKind::Command): the frame would exceed 1 GiB.
     #[inline]
@@ -274,7 +280,9 @@ impl Client {
         publishing::publish_with(self.core(), CommandType::DeltaPublish, topic, data.as_ref(), options)
     }
 
-    /// Waits until the server has processed everything sent before, without a time limit.
+    /// Waits until the server has processed everything sent before, and with a publish store until the store has let go of
+    /// what it holds now; without a time limit. In an outage it waits for the end of that, on an
+    /// [`HAClient`](crate::HAClient) for as long as that takes.
     ///
     /// # Errors
     ///
@@ -284,7 +292,8 @@ impl Client {
     }
 
     /// Waits until the server has processed, or with [`AckType::PERSISTED`] made durable, everything sent before; for at
-    /// most `limit` if there is one. A server before 5.3.3 is asked for `processed` in both cases.
+    /// most `limit` if there is one. With a publish store it then waits, within the same limit, until the store has let go
+    /// of what it holds now. A server before 5.3.3 is asked for `processed` in both cases.
     ///
     /// # Errors
     ///

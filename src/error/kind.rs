@@ -61,7 +61,8 @@ kinds! {
     Connection InvalidTransportOptions: "invalid transport options",
     /// The connection string cannot be read, or names an unknown or legacy protocol.
     Connection InvalidUri: "invalid URI",
-    /// The message type in the connection string cannot be used.
+    /// The message type in the connection string cannot be used: it holds a blank or a control character. One that only the
+    /// server does not know is refused by the logon, with `Command`.
     Connection MessageType: "the message type cannot be used",
     /// Another connection uses this client name and may not be replaced.
     Connection NameInUse: "the client name is in use",

@@ -1,4 +1,4 @@
-//! The connect loop: one server after the other, until one accepts or nobody is left (`resilience.md` 7.2).
+//! The connect loop: one server after the other, until one accepts or nobody is left.
 //!
 //! Only the thread that has the gate runs it: the caller of `connect_and_logon`, the receive thread of a lost connection, or
 //! the caller of a command that revives a client.

@@ -30,20 +30,21 @@ impl Conflated {
     }
 
     pub(crate) fn push(&mut self, message: Message) {
-        self.bytes += message.block().capacity();
-        let Some(key) = key(&message) else {
-            self.queue.push_back(message);
-            return;
-        };
         let next = self.taken + self.queue.len() as u64;
-        let place = *self.places.entry(key).or_insert(next);
+        let place = key(&message).map_or(next, |key| *self.places.entry(key).or_insert(next));
         // A place is never before what was taken, and the queue is addressable.
         match self.queue.get_mut((place - self.taken) as usize) {
-            Some(old) => {
-                self.bytes -= old.block().capacity();
-                *old = message;
+            // What a bookmark subscription gets again after a loss may be older than what waits.
+            Some(waiting) if message.bookmark_seq() < waiting.bookmark_seq() => {}
+            Some(waiting) => {
+                self.bytes += message.block().capacity();
+                self.bytes -= waiting.block().capacity();
+                *waiting = message;
             }
-            None => self.queue.push_back(message),
+            None => {
+                self.bytes += message.block().capacity();
+                self.queue.push_back(message);
+            }
         }
     }
 

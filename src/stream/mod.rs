@@ -298,6 +298,12 @@ impl MessageStream {
     /// the newest of each key only. Messages without a key are queued as before. Never blocks. There is no way back. Not for
     /// the messages of a queue: those of a conflated stream are not acknowledged by themselves.
     ///
+    /// On a bookmark subscription of a client with a [bookmark store](crate::BookmarkStore) nobody is done with a message that
+    /// was replaced: it stays outstanding unless the application [discards it by
+    /// number](crate::BookmarkStore::discard_seq). Until then it takes memory, holds back where the subscription goes on,
+    /// and comes again after a restart, and perhaps after a loss. What comes again may be older than what was read and
+    /// discarded; it never takes the place of a newer message that is still waiting.
+    ///
     /// # Errors
     ///
     /// [`Usage`](ErrorKind::Usage) if the stream is not a subscription.
@@ -366,7 +372,8 @@ impl Iterator for MessageStream {
 }
 
 impl Drop for MessageStream {
-    /// The reader is done with what it has read last, unless it is here because it has failed.
+    /// Unsubscribes, as [`close`](MessageStream::close) does. With [auto-ack](crate::Client::set_auto_ack) the queue message
+    /// that was read last counts as dealt with, unless the thread is panicking.
     fn drop(&mut self) {
         if !thread::panicking() {
             self.acknowledge();

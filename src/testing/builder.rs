@@ -200,7 +200,8 @@ impl ServerBuilder {
     }
 
     /// How many bytes of frames may wait to be written to one connection; one that falls further behind is closed.
-    /// Default: 64 MiB. The records of a query do not count.
+    /// Default: 64 MiB. The records of a query do not count, nor does what bookmark subscriptions read from the
+    /// journal; a connection that has not read what the journal [drops](ServerBuilder::max_journal_entries) is closed.
     pub fn max_queued_bytes(mut self, bytes: usize) -> ServerBuilder {
         self.settings.queue_limit = bytes;
         self

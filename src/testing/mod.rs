@@ -25,18 +25,17 @@
 //! * The state of the world: queries with order, limits and batches, atomic query-and-subscribe, deletes, expiry.
 //! * Message types `json`, `fix`, `nvfix` and `binary`.
 //! * Every acknowledgement and every reason of a refusal, heartbeats, and limits for slow consumers.
-//!
 //! * Sequence numbers of publishers: duplicates are discarded, also after a reconnect or a restart.
 //! * A journal of chosen topics ([`Topic::journaled`], [`ServerBuilder::journal`]), with all that comes with it: unique
 //!   client names, and `persisted` acknowledgements for many publishes at once.
-//!
 //! * Bookmark subscriptions, which replay the journal: from any bookmark, list, time or range, at a chosen rate, with
 //!   pause and resume, and then live.
 //! * Queues ([`Topic::queue`]) with leases, backlogs, fairness, redelivery, and limits on all of these.
+//! * Several instances that share what they remember, or that tell each other what happens ([`Cluster`]).
 //!
-//! What it does not do it refuses with `not supported`: aggregation, pagination, field selection, and queries of
-//! the past. Without a journal a publish is acknowledged as persisted when it is
-//! processed, and client names need not be unique.
+//! What it does not do it refuses with `not supported`: aggregation, pagination, field selection, queries of the past, and
+//! queries of queues. Without a journal a publish is acknowledged as persisted when it is processed, and client names
+//! need not be unique.
 //!
 //! # Testing with it
 //!
@@ -44,8 +43,8 @@
 //! * [`Server::publish`] and [`Server::sow_delete`] act as another client, so that a test of a subscriber needs one
 //!   client only.
 //! * [`Server::wait_for`] and [`Server::wait_for_frame`] wait for a condition instead of sleeping;
-//!   [`Server::sessions`], [`Server::subscriptions`], [`Server::sow_records`], [`Server::frames`] and
-//!   [`Server::counters`] look inside.
+//!   [`Server::sessions`], [`Server::subscriptions`], [`Server::sow_records`], [`Server::journal`], [`Server::queue`],
+//!   [`Server::frames`] and [`Server::counters`] look inside.
 //! * [`Clock::manual`] makes expiry, conflation and heartbeats happen when the test says so.
 //! * [`Server::restart`], [`Server::pause_listening`] and [`Server::disconnect`] are the failures a client must
 //!   survive; [`Server::fault`] makes all kinds of trouble at a chosen moment ([`Fault`], [`When`]), and

@@ -383,6 +383,28 @@ mod tests {
         assert_eq!(outbox.oldest(), None);
     }
 
+    /// Z-2, T-9: what is replayed does not count, and is fetched when there is room.
+    #[test]
+    fn the_writer_asks_for_more_when_it_has_written_what_was_replayed() {
+        let outbox = Outbox::new(1);
+        let frame = || Outgoing { bytes: vec![0; REPLAY_SIZE], ..heartbeat() };
+        outbox.push_replayed(frame(), at(1));
+        assert!(!outbox.has_replay_room());
+        outbox.ask_for_more();
+        let kinds = |ready: Option<Vec<Ready>>| {
+            let is_room = |ready: &Ready| matches!(ready, Ready::Room);
+            ready.into_iter().flatten().map(|ready| is_room(&ready)).collect::<Vec<_>>()
+        };
+        assert_eq!(kinds(outbox.next()), [false], "no room yet");
+        assert!(!outbox.has_replay_room(), "it is being written");
+        assert_eq!(kinds(outbox.next()), [true]);
+        outbox.push_replayed(heartbeat(), at(1));
+        outbox.ask_for_more();
+        assert_eq!(kinds(outbox.next()), [false], "what it got comes first");
+        assert_eq!(kinds(outbox.next()), [true]);
+        assert_eq!(outbox.oldest(), None);
+    }
+
     #[test]
     fn the_oldest_frame_may_be_in_the_writers_hands() {
         let outbox = Outbox::new(1000);

@@ -193,8 +193,8 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// As [`restart`](Server::restart); [`Usage`](ErrorKind::Usage) for an instance of a [`Cluster`](super::Cluster),
-    /// which shares what it remembers with others.
+    /// As [`restart`](Server::restart); [`Usage`](ErrorKind::Usage) for an instance of a [`Cluster`](super::Cluster)
+    /// that shares what it remembers with others.
     pub fn restart_empty(&self) -> Result<()> {
         if self.hub.look().instances.len() > 1 {
             let text = "what an instance of a cluster remembers belongs to the others as well";

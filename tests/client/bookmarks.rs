@@ -142,6 +142,31 @@ fn the_messages_of_a_stream_are_recorded_as_they_arrive() {
     assert_eq!(store.outstanding("s"), 0);
 }
 
+/// BS-10, M-11: nobody is done with what was replaced. Once the stream is empty, everything up to the highest number that was
+/// read was read or replaced.
+#[test]
+fn what_a_conflated_stream_has_replaced_is_outstanding_until_it_is_discarded_by_number() {
+    let (scene, store) = with_store();
+    let command = Command::subscribe("t").sub_id("s").bookmark("0");
+    let mut stream = scene.accepted("subscribe", move |client| client.execute(command));
+    stream.conflate().unwrap();
+    for (key, bookmark) in [("a", "7|1|"), ("b", "7|2|"), ("a", "7|3|"), ("a", "7|4|")] {
+        let header = format!(r#"{{"c":"p","t":"t","sids":"s","bm":"{bookmark}","k":"{key}"}}"#);
+        scene.connection.send(&header, bookmark).unwrap();
+    }
+    scene.settle();
+    let read: Vec<Message> = stream.by_ref().take(2).map(Result::unwrap).collect();
+    let numbers: Vec<u64> = read.iter().map(Message::bookmark_seq).collect();
+    assert_eq!((numbers, stream.depth(), store.outstanding("s")), (vec![4, 2], 0, 4));
+    read.iter().for_each(|message| scene.client.discard(message).unwrap());
+    assert_eq!((store.outstanding("s"), store.oldest_seq("s")), (2, Some(1)));
+
+    while let Some(oldest) = store.oldest_seq("s").filter(|oldest| *oldest <= 4) {
+        store.discard_seq("s", oldest).unwrap();
+    }
+    assert_eq!((store.outstanding("s"), store.most_recent("s").unwrap()), (0, Bookmark::at(7, 4)));
+}
+
 /// BS-8, M-10: neither a queue message nor one without a bookmark.
 #[test]
 fn what_is_no_replay_is_not_recorded() {

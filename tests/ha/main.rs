@@ -14,6 +14,8 @@ mod paused_subscriptions;
 #[cfg(feature = "file-store")]
 mod publish_stores;
 mod recovery_order;
+#[cfg(feature = "file-store")]
+mod replays;
 mod resubscription;
 mod state_sequences;
 mod streams;

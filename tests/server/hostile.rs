@@ -6,7 +6,12 @@ use crate::support::RawClient;
 use amps_client::testing::{Server, Topic};
 
 fn server() -> Server {
-    Server::builder().topic(Topic::sow("orders").key("/id")).start().expect("a server")
+    Server::builder()
+        .topic(Topic::sow("orders").key("/id"))
+        .topic(Topic::plain("j").journaled(true))
+        .topic(Topic::queue("q").lease(Duration::MAX))
+        .start()
+        .expect("a server")
 }
 
 /// A-2: what would overflow a stack, take for ever or grow without end, if it were taken at its word.
@@ -41,6 +46,21 @@ fn commands_made_to_break_a_server_are_answered() {
         r#"{"c":"subscribe","cid":"1","t":"t","o":"conflation=18446744073709551615,conflation_key=[/a]","a":"processed"}"#
             .into(),
     ];
+    bodies.extend([
+        format!(r#"{{"c":"subscribe","cid":"1","t":"j","bookmark":"{}","a":"processed"}}"#, "1|1|,".repeat(deep)),
+        format!(r#"{{"c":"subscribe","cid":"1","t":"j","bookmark":"[0:{}]","a":"processed"}}"#, "1|1|,".repeat(deep)),
+        format!(r#"{{"c":"subscribe","cid":"1","t":"j","bookmark":"{}","a":"processed"}}"#, "[".repeat(deep)),
+        r#"{"c":"subscribe","cid":"1","t":"j","bookmark":"99999999999999999999|1|","a":"processed"}"#.into(),
+        r#"{"c":"subscribe","cid":"1","t":"j","bookmark":"[0:99991231T235959Z]","o":"rate=1e-300","a":"processed"}"#
+            .into(),
+        r#"{"c":"subscribe","cid":"1","t":"j","bookmark":"0","o":"rate=1e308GB,rate_max_gap=0","a":"processed"}"#.into(),
+        r#"{"c":"subscribe","cid":"1","t":"j","bookmark":"0","top_n":18446744073709551615,"a":"processed"}"#.into(),
+        format!(r#"{{"c":"subscribe","cid":"1","sub_id":"{}","t":"j","o":"resume","a":"processed"}}"#, "a,".repeat(deep)),
+        r#"{"c":"subscribe","cid":"1","t":"q","o":"max_backlog=18446744073709551615","a":"processed"}"#.into(),
+        format!(r#"{{"c":"sow_delete","cid":"1","t":"q","bookmark":"{}","a":"processed"}}"#, "1|1|,".repeat(deep)),
+        format!(r#"{{"c":"sow_delete","cid":"1","t":"q","o":"cancel","bookmark":"{}","a":"processed"}}"#, "1|,".repeat(deep)),
+        r#"{"c":"p","cid":"1","t":"q","e":18446744073709551615,"a":"processed"}x"#.into(),
+    ]);
     bodies.extend(patterns.iter().map(|pattern| {
         format!(r#"{{"c":"subscribe","cid":"1","sub_id":"{pattern}","t":"x","filter":"/s LIKE '{pattern}'","a":"processed"}}"#)
     }));
@@ -50,6 +70,8 @@ fn commands_made_to_break_a_server_are_answered() {
         let answer = client.ask(&body);
         let shown: String = body.chars().take(100).collect();
         assert!(answer.iter().any(|text| text.contains(r#""a":"processed""#)), "{shown}: {answer:?}");
+        server.publish("j", "x").unwrap();
+        server.publish("q", "x").unwrap();
         server.publish("x", format!(r#"{{"s":"{}"}}"#, "a".repeat(100))).unwrap();
     }
     assert!(RawClient::log_on(&server, "c").received().is_empty());

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use crate::support::RawClient;
-use amps_client::ErrorKind;
 use amps_client::testing::{Clock, Cluster, Entitled, Frame, Server, ServerBuilder, Topic};
+use amps_client::{Bookmark, ErrorKind, HAClient, MemoryBookmarkStore};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -320,6 +320,61 @@ fn a_link_that_is_held_keeps_so_much_only() {
     }
     link.resume();
     assert_eq!(journal(second), "3 4 5");
+}
+
+/// R-4, BS-17: a client with a bookmark store gets everything once, and nothing twice.
+#[test]
+fn a_bookmark_subscriber_fails_over_between_linked_instances() {
+    let cluster = Cluster::linked(journaling().clock(Clock::real()), 2).unwrap();
+    let [first, second] = cluster.servers() else { panic!("two instances") };
+    let client = HAClient::builder("reader")
+        .servers(cluster.uris("json"))
+        .bookmark_store(MemoryBookmarkStore::new())
+        .reconnect_delay(Duration::from_millis(10))
+        .build()
+        .unwrap();
+    client.connect_and_logon_timeout(10 * SECOND).unwrap();
+    let mut messages = client.bookmark_subscribe("t", Bookmark::MOST_RECENT, "").unwrap();
+    let mut next = |client: &HAClient| {
+        let message = messages.next_timeout(10 * SECOND).unwrap().expect("a message");
+        client.discard(&message).unwrap();
+        String::from_utf8_lossy(message.data()).into_owned()
+    };
+    first.publish("t", "one").unwrap();
+    second.publish("t", "two").unwrap();
+    assert_eq!((next(&client), next(&client)), ("one".into(), "two".into()));
+    first.stop();
+    second.publish("t", "three").unwrap();
+    assert_eq!(next(&client), "three");
+}
+
+/// so does a consumer, and what it did not acknowledge comes again.
+#[test]
+fn a_queue_consumer_fails_over_between_linked_instances() {
+    let cluster = Cluster::linked(journaling().clock(Clock::real()), 2).unwrap();
+    let [first, second] = cluster.servers() else { panic!("two instances") };
+    let client = HAClient::builder("worker")
+        .servers(cluster.uris("json"))
+        .reconnect_delay(Duration::from_millis(10))
+        .build()
+        .unwrap();
+    client.connect_and_logon_timeout(10 * SECOND).unwrap();
+    let mut jobs = client.subscribe("jobs", "").unwrap();
+    first.publish("jobs", "one").unwrap();
+    first.publish("jobs", "two").unwrap();
+    let mut next = || jobs.next_timeout(10 * SECOND).unwrap().expect("a message");
+    let one = next();
+    assert_eq!(one.data(), b"one");
+    one.ack().unwrap();
+    assert_eq!(next().data(), b"two");
+    assert_eq!(second.queue("jobs").unwrap().acked, 1);
+    first.stop();
+    let again = next();
+    assert_eq!(again.data(), b"two");
+    again.ack().unwrap();
+    second
+        .wait_for(|server| server.queue("jobs").is_some_and(|queue| queue.acked == 2), 10 * SECOND)
+        .unwrap();
 }
 
 #[test]

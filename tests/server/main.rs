@@ -14,6 +14,7 @@ mod faults_client;
 mod faults_connections;
 mod faults_frames;
 mod faults_moments;
+mod faults_replay;
 mod faults_silence;
 mod heartbeat;
 mod hostile;

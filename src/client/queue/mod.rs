@@ -136,7 +136,8 @@ impl Client {
     }
 
     /// Sends the acknowledgements that are being collected and waits until the server has processed them, without a time
-    /// limit. Does nothing if there are none.
+    /// limit. Does nothing if there are none: where each is [sent at once](Client::set_ack_batch_size), as by default,
+    /// [`publish_flush`](Client::publish_flush) is what waits for the server.
     ///
     /// Waits for the end of an outage first, as [`publish_flush`](Client::publish_flush) does. Not to be called on the
     /// receive thread or inside a state listener.
