@@ -10,7 +10,6 @@ use super::core::Core;
 use super::registry::Failure;
 use super::worker::Worker;
 use super::{context, receiver, recovery};
-use crate::callbacks::ConnectionState;
 use crate::error::{Error, ErrorKind, Result};
 use crate::transport::{self, Transport};
 use crate::uri::Uri;
@@ -43,13 +42,13 @@ pub(crate) fn connect_through(
         return Err(closed());
     };
     if let Err(failure) = start(core, transport, version) {
-        core.abandon(&failure);
+        core.abandon(version, &failure, None);
         return Err(failure);
     }
     if core.session.lock().is_repaired_by(me) {
         return Ok(());
     }
-    if core.open_to_all(me) {
+    if core.open_to_all(me, version) {
         return Ok(());
     }
     Err(Error::new(ErrorKind::Disconnected, "the connection was lost at once").with_uri(&uri.to_string()))
@@ -61,13 +60,12 @@ fn leave_for_another(core: &Core) {
     let me = ThreadKey::current();
     let leaves = {
         let session = core.session.lock();
-        session.is_connected() && session.is_repaired_by(me) && !session.is_closed_to(me)
+        let leaves = session.is_connected() && session.is_repaired_by(me) && !session.is_closed_to(me);
+        leaves.then(|| core.link.version())
     };
-    if leaves {
-        core.abandon(&Error::new(
-            ErrorKind::Disconnected,
-            "the disconnect handler went on to another server",
-        ));
+    if let Some(version) = leaves {
+        let text = "the disconnect handler went on to another server";
+        core.abandon(version, &Error::new(ErrorKind::Disconnected, text), None);
     }
 }
 
@@ -144,7 +142,7 @@ fn start(core: &Arc<Core>, transport: Arc<dyn Transport>, version: u64) -> Resul
         }
         Err(_) => return Err(Error::new(ErrorKind::Connection, "the receive thread ended at once")),
     }
-    core.announce_if_connected(version, ConnectionState::Connected);
+    core.announce_connected(version);
     // The thread may have been told to stop meanwhile and be gone.
     let _ = go.send(());
     Ok(())

@@ -3,7 +3,7 @@
 //! Some calls would wait for something that only the calling thread can bring about. They are recognised here and
 //! refused at once, instead of hanging.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Identifies a thread for the life of the process; never reused.
@@ -17,6 +17,8 @@ thread_local! {
     };
     /// The client whose state listener is running on this thread, 0 if none.
     static LISTENING: Cell<u64> = const { Cell::new(0) };
+    /// The clients of the listeners that this listener was called from within.
+    static OUTER: RefCell<Vec<u64>> = const { RefCell::new(Vec::new()) };
     /// The client that this thread receives for or did receive for, 0 if none.
     static RECEIVING: Cell<u64> = const { Cell::new(0) };
     /// The client that this thread revives, 0 if none.
@@ -59,18 +61,26 @@ pub(crate) struct ListenerScope {
 
 impl ListenerScope {
     pub(crate) fn enter(client: u64) -> ListenerScope {
-        ListenerScope { before: LISTENING.replace(client) }
+        let before = LISTENING.replace(client);
+        // Of a thread that is being torn down only the innermost is known.
+        let _ = OUTER.try_with(|outer| outer.borrow_mut().push(before));
+        ListenerScope { before }
     }
 
-    /// True if the calling thread is inside a state listener of this client.
+    /// True if the calling thread is inside a state listener of this client, however deep.
     pub(crate) fn is_inside(client: u64) -> bool {
-        LISTENING.get() == client
+        match LISTENING.get() {
+            0 => false,
+            innermost if innermost == client => true,
+            _ => OUTER.try_with(|outer| outer.borrow().contains(&client)).unwrap_or(false),
+        }
     }
 }
 
 impl Drop for ListenerScope {
     fn drop(&mut self) {
         LISTENING.set(self.before);
+        let _ = OUTER.try_with(|outer| outer.borrow_mut().pop());
     }
 }
 
@@ -128,9 +138,9 @@ mod tests {
         let outer = ListenerScope::enter(7);
         {
             let _inner = ListenerScope::enter(8);
-            assert!(ListenerScope::is_inside(8) && !ListenerScope::is_inside(7));
+            assert!(ListenerScope::is_inside(8) && ListenerScope::is_inside(7));
         }
-        assert!(ListenerScope::is_inside(7));
+        assert!(ListenerScope::is_inside(7) && !ListenerScope::is_inside(8));
         drop(outer);
         assert!(!ListenerScope::is_inside(7));
     }

@@ -214,10 +214,15 @@ impl Core {
 
     /// Announces a state, if it is still true when it is this thread's turn. `Shutdown` is announced once, and the end of
     /// a connection only if it had been announced.
-    fn announce_while(&self, state: ConnectionState, limit: Option<Duration>, is_true: impl Fn() -> bool) {
+    fn announce_while(
+        &self,
+        state: ConnectionState,
+        limit: Option<Duration>,
+        is_true: impl Fn(&mut Session) -> bool,
+    ) {
         self.registry.announce(self.id, state, limit, || {
             let mut session = self.session.lock();
-            if !state.may_follow(session.announced) || !is_true() {
+            if !state.may_follow(session.announced) || !is_true(&mut session) {
                 return false;
             }
             session.announced = state;
@@ -225,13 +230,34 @@ impl Core {
         });
     }
 
-    pub(crate) fn announce(&self, state: ConnectionState) {
-        self.announce_while(state, None, || true);
+    /// Announces that a connection has begun, unless it is gone again. The one before it may still be waiting for the
+    /// announcement of its end.
+    pub(crate) fn announce_connected(&self, version: u64) {
+        self.announce_end(version.saturating_sub(1));
+        self.announce_while(ConnectionState::Connected, None, |session| {
+            let is_current = self.link.is_current(version);
+            if is_current {
+                session.announced_version = version;
+            }
+            is_current
+        });
     }
 
     /// Announces a state above Connected, unless the connection is gone again (S-6).
     pub(crate) fn announce_if_connected(&self, version: u64, state: ConnectionState) {
-        self.announce_while(state, None, || self.link.is_current(version));
+        self.announce_while(state, None, |_| self.link.is_current(version));
+    }
+
+    /// Announces the end of a connection, unless a later one was announced meanwhile, and this end with it.
+    pub(crate) fn announce_end(&self, version: u64) {
+        self.announce_while(ConnectionState::Disconnected, None, |session| {
+            session.announced_version <= version
+        });
+    }
+
+    /// Announces that there is no connection and will be none, unless somebody has made one meanwhile.
+    pub(crate) fn announce_shutdown(&self) {
+        self.announce_while(ConnectionState::Shutdown, None, |session| !session.is_connected());
     }
 
     pub(crate) fn report(&self, error: Error, origin: Origin) {
@@ -307,34 +333,39 @@ impl Core {
 
     /// This thread has made a connection and lets everybody use it. False if it is gone again; all that was about it is
     /// over then.
-    pub(crate) fn open_to_all(&self, me: ThreadKey) -> bool {
+    pub(crate) fn open_to_all(&self, me: ThreadKey, version: u64) -> bool {
         let open = self.link.open(me);
         if !open {
             let text = "the connection was lost before it could be used";
-            self.abandon(&Error::new(ErrorKind::Disconnected, text));
+            self.abandon(version, &Error::new(ErrorKind::Disconnected, text), None);
         }
         open
     }
 
-    /// Drops a connection whose logon failed or that is given up: not a loss, so nobody is asked to repair it.
-    pub(crate) fn abandon(&self, cause: &Error) {
-        self.stops.fetch_add(1, Ordering::AcqRel);
-        let version = self.link.version();
+    /// Drops the connection of this version, whose logon failed or that is given up: not a loss, so nobody is asked to
+    /// repair it. Waits for its thread, for at most `limit` if there is one. A later connection is left alone.
+    pub(crate) fn abandon(&self, version: u64, cause: &Error, limit: Option<Duration>) {
         let me = ThreadKey::current();
-        let transport = {
+        // Nobody installs a connection while the session is locked: what runs here belongs to this one or to earlier ones.
+        let (transport, workers, receiving) = {
             let mut session = self.session.lock();
+            if self.link.version() != version {
+                return;
+            }
+            self.stops.fetch_add(1, Ordering::AcqRel);
             session.disconnect();
             let goes_on = session.is_repaired_by(me) && !session.is_closed_to(me);
-            if goes_on { self.link.discard(me) } else { self.link.close() }
+            let transport = if goes_on { self.link.discard(me) } else { self.link.close() };
+            (transport, self.threads.running(), self.receive_thread.load(Ordering::Acquire))
         };
         if let Some(transport) = transport {
             transport.shutdown();
         }
         let released = self.release_waiters(version, cause);
         self.end_routes(cause, &released);
-        self.wait_for_threads(None);
-        self.receive_thread.store(0, Ordering::Release);
-        self.announce(ConnectionState::Disconnected);
+        wait_for(&workers, limit);
+        let _ = self.receive_thread.compare_exchange(receiving, 0, Ordering::AcqRel, Ordering::Relaxed);
+        self.announce_end(version);
     }
 
     /// Ends everything and waits for it: what `close` does, and with a limit, for all of it, what dropping the last
@@ -346,13 +377,15 @@ impl Core {
         }
         let deadline = limit.map(|limit| Instant::now() + limit);
         let left = || deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-        self.send_last_acks(!hangs && limit.is_none());
         {
             let mut session = self.session.lock();
             session.closing = true;
             session.closed = true;
             session.cancel_repair();
         }
+        // Whoever is woken looks at the session.
+        self.threads.wake_sleepers();
+        self.send_last_acks(!hangs && limit.is_none());
         if !hangs {
             self.link.drain(left().unwrap_or(DRAIN).min(DRAIN));
         }
@@ -369,18 +402,15 @@ impl Core {
         }
         self.queue_acks.clear();
         self.receive_thread.store(0, Ordering::Release);
-        self.announce_while(ConnectionState::Disconnected, left(), || true);
-        self.announce_while(ConnectionState::Shutdown, left(), || true);
+        self.announce_while(ConnectionState::Disconnected, left(), |_| true);
+        self.announce_while(ConnectionState::Shutdown, left(), |_| true);
         self.session.lock().closing = false;
         self.threads.end_close();
     }
 
     /// Waits for the receive threads, but for the calling one, for at most `limit` in all.
     pub(crate) fn wait_for_threads(&self, limit: Option<Duration>) {
-        let deadline = limit.map(|limit| Instant::now() + limit);
-        for worker in self.threads.running() {
-            worker.wait(deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())));
-        }
+        wait_for(&self.threads.running(), limit);
     }
 
     pub(crate) fn is_connected(&self) -> bool {
@@ -423,6 +453,13 @@ impl Owners {
     }
 }
 
+fn wait_for(workers: &[Arc<Worker>], limit: Option<Duration>) {
+    let deadline = limit.and_then(|limit| Instant::now().checked_add(limit));
+    for worker in workers {
+        worker.wait(deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())));
+    }
+}
+
 /// How long `close` lets the last frames leave.
 const DRAIN: Duration = Duration::from_millis(100);
 
@@ -451,9 +488,6 @@ impl Threads {
         let mut closing = self.closing.lock();
         if !closing.now {
             closing.now = true;
-            closing.moves += 1;
-            // Whoever sleeps until then wakes up.
-            self.closed.notify_all();
             return true;
         }
         while wait && closing.now {
@@ -467,6 +501,12 @@ impl Threads {
             }
         }
         false
+    }
+
+    /// Whoever sleeps until the client is closed goes on.
+    fn wake_sleepers(&self) {
+        self.closing.lock().moves += 1;
+        self.closed.notify_all();
     }
 
     /// Sleeps for as long as nobody closes the client. `moves` was read before the caller made sure that it is wanted.

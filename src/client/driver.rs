@@ -88,7 +88,7 @@ impl Claim {
 
     /// It is done: the gate opens. Says why the connection was lost again if it was meanwhile; then it is still to be done.
     pub(crate) fn open(&self, core: &Core) -> Option<Error> {
-        if !core.open_to_all(self.me) {
+        if !core.open_to_all(self.me, core.link.version()) {
             let lost = core.session.lock().lost_again(self.me);
             return Some(lost.unwrap_or_else(closed));
         }
@@ -185,7 +185,7 @@ pub(crate) fn logon(core: &Core, logon: &Logon, replayed: &dyn Fn() -> Result<()
 /// Drops the connection of an attempt that has failed, if it still has one.
 pub(crate) fn abandon(core: &Core, cause: &Error) {
     if core.is_connected() {
-        core.abandon(cause);
+        core.abandon(core.link.version(), cause, None);
     }
 }
 

@@ -412,12 +412,8 @@ impl Placement<'_> {
     fn timed_out(&self) -> Error {
         let command = &self.command;
         let limit = command.timeout_value().unwrap_or_default();
-        let text = format!(
-            "no `{}` acknowledgement of {} on topic `{}` came within {limit:?}",
-            self.awaited,
-            command.command_type(),
-            command.topic_text().unwrap_or_default()
-        );
+        let topic = command.topic_text().map(|topic| format!(" on topic `{topic}`")).unwrap_or_default();
+        let text = format!("{}{topic} was not answered within {limit:?}", command.command_type());
         Error::new(ErrorKind::TimedOut, text)
             .with_command_id(command.command_id_text().unwrap_or_default())
             .with_sub_id(command.sub_id_text().unwrap_or_default())
@@ -500,7 +496,7 @@ impl Outgoing for Frame<'_> {
         self.command.encode(self.acks, buffer)
     }
 
-    fn is_wanted(&self) -> bool {
+    fn is_wanted(&self, _version: u64) -> bool {
         self.recoveries.is_none_or(|recoveries| self.core.recoveries() == recoveries)
     }
 

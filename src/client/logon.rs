@@ -90,14 +90,19 @@ pub(crate) fn logon(core: &Core, logon: &Logon, replayed: &dyn Fn() -> Result<()
     let sender = core.sender(deadline);
     let hold = core.link.acquire(&sender).map_err(|refusal| core.refusal(refusal, "logon"));
     let hold = hold.inspect_err(|error| core.report(error.clone(), Origin::Logon))?;
-    let outcome = Exchange::new(core, logon, deadline).run();
-    let outcome = outcome.and_then(|(id, info)| established(core, info, replayed).map(|()| id));
+    let version = hold.version;
+    let outcome = Exchange::new(core, logon, deadline, version).run();
+    let outcome = outcome.and_then(|(id, info)| established(core, version, info, replayed).map(|()| id));
     let outcome = outcome.and_then(|id| if hold.release(&core.link) { Ok(id) } else { Err(lost()) });
     outcome.inspect_err(|error| {
-        core.abandon(error);
+        let left = |deadline: Instant| deadline.saturating_duration_since(Instant::now()).max(LAST_MOMENT);
+        core.abandon(version, error, deadline.map(left));
         core.report(error.clone(), Origin::Logon);
     })
 }
+
+/// A thread that runs no handler ends well within this time.
+const LAST_MOMENT: Duration = Duration::from_millis(50);
 
 fn lost() -> Error {
     Error::new(ErrorKind::Disconnected, "the connection was lost during the logon")
@@ -108,6 +113,8 @@ struct Exchange<'a> {
     core: &'a Core,
     logon: &'a Logon,
     deadline: Option<Instant>,
+    /// The connection it goes over, and no other.
+    version: u64,
     id: String,
     user: String,
     password: String,
@@ -117,7 +124,7 @@ struct Exchange<'a> {
 }
 
 impl<'a> Exchange<'a> {
-    fn new(core: &'a Core, logon: &'a Logon, deadline: Option<Instant>) -> Exchange<'a> {
+    fn new(core: &'a Core, logon: &'a Logon, deadline: Option<Instant>, version: u64) -> Exchange<'a> {
         let uri = core.session.lock().uri.clone();
         let text = |part: Option<&str>| part.unwrap_or_default().to_owned();
         let pretty = uri.as_ref().is_some_and(|uri| uri.options().pretty);
@@ -129,6 +136,7 @@ impl<'a> Exchange<'a> {
             core,
             logon,
             deadline,
+            version,
             id: next_id(),
             user: text(uri.as_ref().and_then(|uri| uri.user())),
             password: text(uri.as_ref().and_then(|uri| uri.password())),
@@ -227,6 +235,10 @@ impl Outgoing for Frame<'_> {
         .encode(buffer)
     }
 
+    fn is_wanted(&self, version: u64) -> bool {
+        version == self.exchange.version
+    }
+
     fn queued(&mut self, version: u64) {
         self.exchange.core.acks.lock().queued(&self.exchange.id, version);
     }
@@ -241,8 +253,7 @@ impl Outgoing for Frame<'_> {
 }
 
 /// What follows the server's consent, in this order (`wire-protocol` 7.5, HA-20).
-fn established(core: &Core, info: ServerInfo, replayed: &dyn Fn() -> Result<()>) -> Result<()> {
-    let version = core.link.version();
+fn established(core: &Core, version: u64, info: ServerInfo, replayed: &dyn Fn() -> Result<()>) -> Result<()> {
     let last_sequence = info.last_sequence;
     let server = info.version.clone();
     let store = core.config.publish_store.as_deref();
@@ -251,7 +262,7 @@ fn established(core: &Core, info: ServerInfo, replayed: &dyn Fn() -> Result<()>)
     }
     {
         let mut session = core.session.lock();
-        if session.phase == Phase::Disconnected {
+        if session.phase == Phase::Disconnected || !core.link.is_current(version) {
             return Err(lost());
         }
         session.phase = Phase::LoggedOn;

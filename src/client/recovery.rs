@@ -13,20 +13,20 @@ use super::core::{Core, lost_while_waiting};
 use super::link::{Loss, Refusal};
 use super::registry::{Failure, contain};
 use super::session::{Repaired, Revival};
-use crate::callbacks::{ConnectionState, Origin, Outcome};
+use crate::callbacks::{Origin, Outcome};
 use crate::error::{Error, ErrorKind, HandlerError};
 use crate::stream::End;
 
 /// Repairs a lost connection.
 ///
 /// Called once for each lost connection, on its receive thread, when those who waited for an answer have been released
-/// and the state [`Disconnected`](ConnectionState::Disconnected) was announced; no lock is held. It may take its time: the
+/// and the state [`Disconnected`](crate::ConnectionState::Disconnected) was announced; no lock is held. It may take its time: the
 /// commands of other threads wait until it has returned, or fail, as
 /// [`set_retry_on_disconnect`](Client::set_retry_on_disconnect) says. It may connect, log on and subscribe on the client it
 /// is given; before it has connected, its other commands return [`Disconnected`](ErrorKind::Disconnected). To leave a server
 /// that took it and is of no use, it connects to the next one.
 ///
-/// If the client is connected when it returns, work goes on. If not, [`Shutdown`](ConnectionState::Shutdown) is announced
+/// If the client is connected when it returns, work goes on. If not, [`Shutdown`](crate::ConnectionState::Shutdown) is announced
 /// and the exception listener gets a `Disconnected` error. An error or a panic goes to the exception listener.
 ///
 /// After a repair that failed, each later command that needs a connection calls the handler again, once, on the thread of
@@ -71,14 +71,14 @@ pub(crate) fn handle_loss(core: &Core, version: u64, cause: &Error) {
             // A thread is logging on or repairing over this connection: it will find out, and decide.
             let released = core.release_waiters(version, cause);
             core.session.lock().lose(cause);
-            core.announce(ConnectionState::Disconnected);
+            core.announce_end(version);
             core.end_routes(cause, &released);
         }
         Loss::Taken => {
             log::warn!(target: "amps::net", "connection lost: {cause}");
             core.session.lock().begin_repair(me);
             let released = core.release_waiters(version, cause);
-            core.announce(ConnectionState::Disconnected);
+            core.announce_end(version);
             core.end_routes(cause, &released);
             repair(core, me, cause.clone());
         }
@@ -115,7 +115,7 @@ fn call_handler(core: &Core, cause: &Error) -> Result<(), Failure> {
 /// The handler has returned: the gate opens, or nobody has any hope (D-8).
 fn finish(core: &Core, me: ThreadKey, cause: &Error, outcome: Result<(), Failure>) -> Finish {
     let wanted = core.session.lock().is_to_be_connected(me);
-    let repaired = wanted && core.open_to_all(me);
+    let repaired = wanted && core.open_to_all(me, core.link.version());
     if wanted
         && !repaired
         && let Some(again) = core.session.lock().lost_again(me)
@@ -141,7 +141,7 @@ fn finish(core: &Core, me: ThreadKey, cause: &Error, outcome: Result<(), Failure
     core.session.lock().give_up(cause);
     core.release_everybody(&lost_while_waiting(cause));
     core.end_everything(&End::Failed(lost_while_waiting(cause)));
-    core.announce(ConnectionState::Shutdown);
+    core.announce_shutdown();
     let error = Error::new(ErrorKind::Disconnected, "reconnect failed").with_source(cause.clone());
     core.report(error, Origin::Connection);
     Finish::Failed

@@ -60,6 +60,8 @@ pub(crate) struct Session {
     broken: Option<Error>,
     /// The last state that was announced.
     pub(crate) announced: ConnectionState,
+    /// The last connection that was announced.
+    pub(crate) announced_version: u64,
 }
 
 /// A thread at work on a lost connection.

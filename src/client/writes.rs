@@ -5,8 +5,9 @@ use super::publishing::failed_message;
 use super::registry::{ask, contain};
 use super::replays;
 use crate::callbacks::Origin;
-use crate::error::Reason;
+use crate::error::{Error, ErrorKind, Reason, Result};
 use crate::message::Message;
+use crate::store::PublishStore;
 use crate::wire::Status;
 
 /// Takes a `persisted` acknowledgement of a write: a refusal goes to the failed-write handler, and the store lets go of what
@@ -21,12 +22,24 @@ pub(crate) fn persisted(core: &Core, ack: &Message) -> bool {
         return told;
     };
     if sequence > 0
-        && let Err(failure) = ask(Origin::PublishStore, || store.discard_up_to(sequence))
+        && let Err(failure) = ask(Origin::PublishStore, || settle(core, store, sequence))
     {
         core.registry.report(failure);
     }
     // A success is what the store was waiting for; a refusal that nobody was told of is for the last chance (M-15).
     told || !failed
+}
+
+/// The server has everything up to this number. What it was not sent it cannot have: letting go of that would lose it.
+fn settle(core: &Core, store: &dyn PublishStore, sequence: u64) -> Result<()> {
+    if core.link.may_be_acknowledged(sequence) {
+        return store.discard_up_to(sequence);
+    }
+    if sequence <= store.last_persisted() {
+        return Ok(());
+    }
+    let text = format!("the server acknowledged message {sequence}, which it was not sent");
+    Err(Error::new(ErrorKind::Stream, text))
 }
 
 /// M-12.

@@ -16,6 +16,7 @@ use crate::error::{Error, HandlerError, Result};
 use crate::store::{BookmarkStore, MemoryBookmarkStore, MemoryPublishStore, PublishStore};
 #[cfg(feature = "file-store")]
 use crate::store::{FilePublishStore, LoggedBookmarkStore};
+use crate::uri::Uri;
 
 /// A [`Client`] that finds a server by itself, and another one when the first is lost.
 ///
@@ -60,6 +61,7 @@ impl HAClient {
         HAClientBuilder {
             client: Client::builder(name).driven(),
             chooser: None,
+            servers: Vec::new(),
             delay: Box::new(ExponentialDelayStrategy::new()),
             logon_options: String::new(),
         }
@@ -187,6 +189,8 @@ impl fmt::Debug for HAClient {
 pub struct HAClientBuilder {
     client: ClientBuilder,
     chooser: Option<Box<dyn ServerChooser>>,
+    /// The servers of the chooser, if they were given here.
+    servers: Vec<String>,
     delay: Box<dyn ReconnectDelayStrategy>,
     logon_options: String,
 }
@@ -208,12 +212,15 @@ impl HAClientBuilder {
         I: IntoIterator,
         I::Item: Into<String>,
     {
-        self.server_chooser(DefaultServerChooser::from_iter(uris))
+        let servers: Vec<String> = uris.into_iter().map(Into::into).collect();
+        let chooser = DefaultServerChooser::from_iter(servers.iter().map(String::as_str));
+        HAClientBuilder { servers, ..self.server_chooser(chooser) }
     }
 
     /// Who chooses the server of each attempt. Default: nobody, and there is no connecting without one.
     pub fn server_chooser(mut self, chooser: impl ServerChooser + 'static) -> HAClientBuilder {
         self.chooser = Some(Box::new(chooser));
+        self.servers.clear();
         self
     }
 
@@ -326,9 +333,14 @@ impl HAClientBuilder {
     ///
     /// # Errors
     ///
-    /// As for [`ClientBuilder::build`].
+    /// As for [`ClientBuilder::build`]; and as for [`Uri::parse`](crate::Uri::parse) if one of the
+    /// [servers](HAClientBuilder::servers) cannot be read. What a chooser of yours gives is read only when its turn comes,
+    /// and is then a failed attempt like any other.
     pub fn build(self) -> Result<HAClient> {
-        let HAClientBuilder { mut client, chooser, delay, logon_options } = self;
+        let HAClientBuilder { mut client, chooser, servers, delay, logon_options } = self;
+        for server in &servers {
+            Uri::parse(server)?;
+        }
         if !client.has_subscription_manager() {
             client = client.subscription_manager(MemorySubscriptionManager::new());
         }

@@ -399,5 +399,6 @@ fn connecting_from_inside_the_reconnecting_is_refused() {
     scene.connection.close();
     answered(&scene.peer, &LogonAck::failure("name in use"));
     assert_eq!(outcomes.recv_timeout(SOON).unwrap(), Err(ErrorKind::Usage));
-    settle(&scene.client, &admitted(&scene.peer));
+    let connection = admitted(&scene.peer);
+    settle(&scene.client, &connection);
 }

@@ -45,7 +45,8 @@ fn what_an_ha_client_does_by_itself_cannot_be_done_by_hand() {
 
     // The recovery is what it was.
     first.close();
-    settle(&client, &admitted(&peer));
+    let connection = admitted(&peer);
+    settle(&client, &connection);
     client.close();
     refused(ErrorKind::Disconnected);
 }
@@ -304,11 +305,9 @@ fn when_the_time_for_retries_is_used_up_connecting_fails_and_may_be_tried_again(
 
     peer.listen_again().unwrap();
     let waiting = connecting(&client);
-    settle(&client, &{
-        let connection = admitted(&peer);
-        waiting.wait().unwrap();
-        connection
-    });
+    let connection = admitted(&peer);
+    waiting.wait().unwrap();
+    settle(&client, &connection);
     assert_eq!(record.states(), [Shutdown, Connected, LoggedOn, Resubscribed]);
 }
 
@@ -357,7 +356,8 @@ fn each_attempt_waits_as_long_as_the_strategy_says() {
     assert_eq!(shown(&client), "250");
     let lost = Instant::now();
     connection.close();
-    settle(&client, &admitted(&peer));
+    let connection = admitted(&peer);
+    settle(&client, &connection);
     assert!(lost.elapsed() < Duration::from_millis(240), "{:?}", lost.elapsed());
     assert_eq!(shown(&client), "0");
 }
@@ -673,5 +673,15 @@ fn a_chooser_that_panics_harms_nobody_for_long() {
         waiting.wait().unwrap();
         settle(&client, &connection);
         assert!(!armed.load(Ordering::SeqCst), "{at}");
+    }
+}
+
+/// A list with an address that cannot be read is refused when the client is built, and the address is named.
+#[test]
+fn an_unreadable_server_is_refused_by_the_builder() {
+    for bad in ["localhost:9007", "tcp://a:b/amps/json", ""] {
+        let refused = HAClient::builder("c").servers(["tcp://a:1/amps/json", bad]).build().unwrap_err();
+        assert_eq!(refused.class(), amps_client::ErrorClass::Connection, "{bad}: {refused}");
+        assert!(refused.to_string().contains(bad), "{bad}: {refused}");
     }
 }

@@ -8,6 +8,7 @@ mod leased;
 mod recorded;
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use super::core::Core;
 use super::receiver::Clockwork;
@@ -20,6 +21,9 @@ use crate::message::Message;
 use crate::stream::{End, Selection, StreamQueue};
 use crate::transport::IDLE_TICK;
 use crate::wire::{AckType, Block, CommandType, Field, Status};
+
+/// A stream that has been full for so long without being read is worth a line in the log.
+const FULL_FOR_LONG: Duration = Duration::from_secs(1);
 
 /// The delivering half of a receive thread.
 pub(crate) struct Dispatcher {
@@ -406,6 +410,7 @@ impl Dispatcher {
     /// Puts what was set aside into its streams. A stream that is full is waited for, with the beats going on; the
     /// others get theirs first, since their readers may be who makes room.
     fn hand_over(&mut self, block: &Arc<Block>, clockwork: &mut Clockwork) {
+        let mut full_since = None;
         while !self.batches.is_empty() {
             let spare = &mut self.spare;
             self.batches.retain_mut(|(queue, messages)| {
@@ -422,6 +427,17 @@ impl Dispatcher {
             }
             clockwork.tick();
             full.wait_for_room(IDLE_TICK);
+            if full_since
+                .get_or_insert_with(|| Some(Instant::now()))
+                .is_some_and(|at| at.elapsed() >= FULL_FOR_LONG)
+            {
+                full_since = Some(None);
+                let queued = full.len();
+                log::warn!(
+                    target: "amps::stream",
+                    "a stream of {queued} messages is full and not read: the connection stands still until it is"
+                );
+            }
         }
     }
 }

@@ -34,6 +34,8 @@ pub(crate) enum Loss {
 #[derive(Debug)]
 pub(crate) struct Hold {
     by: ThreadKey,
+    /// The connection it was taken over.
+    pub(crate) version: u64,
     /// Taken by this hold and not held before.
     taken: bool,
 }
@@ -102,7 +104,7 @@ impl Link {
         let (mut state, _) = self.admit(self.state.lock(), sender)?;
         let taken = state.gate == Gate::Open;
         state.gate = Gate::Held(sender.thread);
-        Ok(Hold { by: sender.thread, taken })
+        Ok(Hold { by: sender.thread, version: state.version, taken })
     }
 
     /// The connection of this version is gone: what was queued for it is dropped. Unless somebody else has the gate, the

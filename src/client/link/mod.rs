@@ -65,8 +65,9 @@ pub(crate) enum Patience {
 pub(crate) trait Outgoing {
     /// Appends the frame; may be called again after a failed write.
     fn encode(&mut self, buffer: &mut Vec<u8>) -> Result<()>;
-    /// False if the frame has become superfluous while the gate was closed. Called under the send lock.
-    fn is_wanted(&self) -> bool {
+    /// False if the frame has become superfluous while the gate was closed, or is not for the connection of this version.
+    /// Called under the send lock.
+    fn is_wanted(&self, _version: u64) -> bool {
         true
     }
     /// The frame is queued on this connection. Called under the send lock, before a byte of it is written.
@@ -260,7 +261,7 @@ impl Link {
                     continue;
                 }
             }
-            if !outgoing.is_wanted() {
+            if !outgoing.is_wanted(state.version) {
                 return Err(Refusal::Busy);
             }
             outgoing.encode(&mut state.front).map_err(Refusal::Frame)?;
