@@ -413,7 +413,10 @@ impl Placement<'_> {
         let command = &self.command;
         let limit = command.timeout_value().unwrap_or_default();
         let topic = command.topic_text().map(|topic| format!(" on topic `{topic}`")).unwrap_or_default();
-        let text = format!("{}{topic} was not answered within {limit:?}", command.command_type());
+        // A flush takes whatever comes.
+        let one = self.awaited.bits().is_power_of_two();
+        let ack = if one { format!(" with `{}`", self.awaited) } else { String::new() };
+        let text = format!("{}{topic} was not acknowledged{ack} within {limit:?}", command.command_type());
         Error::new(ErrorKind::TimedOut, text)
             .with_command_id(command.command_id_text().unwrap_or_default())
             .with_sub_id(command.sub_id_text().unwrap_or_default())
