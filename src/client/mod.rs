@@ -195,8 +195,8 @@ impl Client {
     /// Introduces the client to the server. State: `LoggedOn`, then `HeartbeatInitiated` if heartbeats are set.
     ///
     /// Blocks as [`logon`](Client::logon) does. One time limit covers everything: waiting for another logon, the
-    /// authenticator, and each round that the server asks for. A logon that fails closes the connection. Every failure but
-    /// `Usage` is also given to the exception listener.
+    /// authenticator, and each round that the server asks for. A logon that fails closes the connection; a handler that
+    /// runs then is waited for within the time limit. Every failure but `Usage` is also given to the exception listener.
     ///
     /// ```
     /// use amps_client::testing::{Server, UserTable};

@@ -89,7 +89,7 @@ pub(crate) fn handle_loss(core: &Core, version: u64, cause: &Error) {
 /// connection in the end.
 fn repair(core: &Core, me: ThreadKey, mut cause: Error) -> bool {
     loop {
-        let outcome = call_handler(core, &cause);
+        let outcome = call_handler(core, me, &cause);
         match finish(core, me, &cause, outcome) {
             Finish::Connected => return true,
             Finish::Failed => return false,
@@ -105,7 +105,10 @@ enum Finish {
     LostAgain(Error),
 }
 
-fn call_handler(core: &Core, cause: &Error) -> Result<(), Failure> {
+fn call_handler(core: &Core, me: ThreadKey, cause: &Error) -> Result<(), Failure> {
+    if core.session.lock().is_closed_to(me) {
+        return Ok(());
+    }
     match (core.registry.disconnect_handler(), Client::lent(core)) {
         (Some(handler), Some(client)) => contain(|| handler.on_disconnect(&client, cause)),
         _ => Ok(()),

@@ -180,7 +180,9 @@ impl Session {
     /// The connection is gone, and this thread repairs it.
     pub(crate) fn begin_repair(&mut self, by: ThreadKey) {
         self.disconnect();
-        let before = self.repair.replace(Repair::new(by));
+        // What is lost while the client is being closed is not wanted.
+        let repair = Repair { cancelled: self.closing, ..Repair::new(by) };
+        let before = self.repair.replace(repair);
         if let Some(Repair { by: other, cancelled: true, .. }) = before {
             self.cancelled.push(other);
         }

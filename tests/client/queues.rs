@@ -7,8 +7,8 @@ use crate::support::client::*;
 use crate::support::queue::{acknowledgement, expect_ack, lend};
 use amps_client::testing::Expectation;
 use amps_client::{
-    AckHandle, AckOption, AckType, Client, Command, ErrorKind, HandlerError, Message, MessageStream, Origin,
-    Result,
+    AckHandle, AckOption, AckType, Client, Command, ConnectionState, Error, ErrorKind, HandlerError, Message,
+    MessageStream, Origin, Result,
 };
 
 /// A time that no test waits for.
@@ -355,6 +355,23 @@ fn a_close_that_meets_a_disconnect_goes_on() {
     let start = Instant::now();
     let (_, ended) = close.ended();
     assert!(ended.saturating_duration_since(start) < AT_ONCE);
+}
+
+/// D-10, 32: not even while the close still waits for the last acknowledgements.
+#[test]
+fn a_close_that_meets_a_disconnect_does_not_have_it_repaired() {
+    let scene = collecting(10);
+    let repairs = Gate::new();
+    let repair = repairs.clone();
+    scene.on_loss(move |_: &Client, _: &Error| repair.note());
+    ack(&scene.client, 1);
+    let close = scene.begin(|client| client.close());
+    scene.connection.skip_to("flush", SOON).unwrap();
+    scene.connection.close();
+    close.wait();
+    assert_eq!(repairs.reached(), 0);
+    use ConnectionState::{Connected, Disconnected, LoggedOn, Shutdown};
+    assert_eq!(scene.record.states(), [Connected, LoggedOn, Disconnected, Shutdown]);
 }
 
 /// the message that is being worked on counts, if it is done in time.

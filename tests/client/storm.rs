@@ -86,9 +86,9 @@ fn meddle(mischief: u64, message: &Message, client: Option<Client>) {
     match mischief {
         0 => drop(client.unsubscribe(message.sub_id().unwrap_or_default())),
         1 => drop(client.publish("u", "{}")),
-        2 => assert!(message.data().len() % 7 != 0, "a handler that fails"),
+        2 => assert!(!message.data().len().is_multiple_of(7), "a handler that fails"),
         3 => drop(client.execute_async(Command::subscribe("u").timeout(AT_ONCE), |_: &Message| {})),
-        4 if message.data().len() % 5 == 0 => client.close(),
+        4 if message.data().len().is_multiple_of(5) => client.close(),
         _ => client.set_last_chance_handler(|_: &Message| {}),
     }
 }
