@@ -32,9 +32,9 @@ impl Dispatcher {
         }
         for target in &targets {
             message.deliver_to(target.recipient.0, target.recipient.1);
-            match self.current_sink(target, message) {
-                Some(Sink::Handler(cell)) => self.call_and_acknowledge(&cell, message, clockwork),
-                Some(Sink::Stream(queue)) => self.set_aside_leased(&queue, index, message),
+            match self.current_sink(target, message).as_deref() {
+                Some(Sink::Handler(cell)) => self.call_and_acknowledge(cell, message, clockwork),
+                Some(Sink::Stream(queue)) => self.set_aside_leased(queue, index, message),
                 None => self.last_chance(message, clockwork),
             }
         }

@@ -7,6 +7,7 @@
 mod leased;
 mod recorded;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -227,11 +228,12 @@ impl Dispatcher {
     }
 
     /// Where a message goes: a handler before this one may have changed the routes.
-    fn current_sink(&self, target: &Target, message: &Message) -> Option<Sink> {
+    #[inline]
+    fn current_sink<'t>(&self, target: &'t Target, message: &Message) -> Option<Cow<'t, Sink>> {
         if self.targets.generation == Some(self.core.routes.generation()) {
-            return target.sink.clone();
+            return target.sink.as_ref().map(Cow::Borrowed);
         }
-        message.sub_id().and_then(|id| self.core.routes.sink(id))
+        message.sub_id().and_then(|id| self.core.routes.sink(id)).map(Cow::Owned)
     }
 
     /// The records of one frame of a query's result.

@@ -281,11 +281,10 @@ impl<J: Journal> BookmarkStore for Keeper<J> {
     #[inline]
     fn discard(&self, message: &Message) -> Result<()> {
         let sub_id = sub_id_of(message)?;
-        let text = message.bytes(Field::Bookmark).unwrap_or_default();
         let mut state = self.state.lock();
         let Some(slot) = state.subscriptions.find(sub_id) else { return Ok(()) };
         let number = match message.bookmark_seq() {
-            0 => state.number_of(slot, text),
+            0 => state.number_of(slot, message.bytes(Field::Bookmark).unwrap_or_default()),
             number => Some(number),
         };
         let moved = number.map_or(Ok(false), |number| state.discard(slot, number))?;
