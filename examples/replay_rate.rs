@@ -24,7 +24,7 @@ const DIGITS: usize = 19;
 const CHUNK: usize = 2000;
 
 fn main() -> Result<(), Failure> {
-    let (count, rounds) = (option("--count", 2_000_000)?, option("--rounds", 5)?.max(1));
+    let (count, rounds) = (option("--count", 4_000_000)?, option("--rounds", 5)?.max(1));
     let mut rates = [Vec::new(), Vec::new()];
     for round in 1..=rounds {
         for (with_store, rates) in [false, true].into_iter().zip(&mut rates) {

@@ -15,6 +15,7 @@ guides! {
     high_availability: "high-availability.md",
     queues: "queues.md",
     testing_your_program: "testing-your-program.md",
+    performance: "performance.md",
     design_decisions: "design-decisions.md",
 }
 

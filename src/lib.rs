@@ -98,6 +98,7 @@
 //! * `reliable-publishing.md`: publish stores: when a message is safe, what a file promises, how large it gets.
 //! * `replay.md`: bookmarks and bookmark stores: reading the past, and going on where the program was.
 //! * `testing-your-program.md`: the embedded server, its clock and its failures, and the scripted peer.
+//! * `performance.md`: what it costs, and how to measure it.
 //! * `design-decisions.md`: what was chosen, what was refused, and why.
 //!
 //! The programs in `examples` run without a server of yours: `cargo run --example quickstart`.
