@@ -12,7 +12,7 @@ use std::any::Any;
 use std::sync::Arc;
 
 use super::fields::{CommandType, Field};
-use super::grammar::{self, HeaderError, HeaderScan, Span};
+use super::grammar::{self, FieldSet, HeaderError, HeaderScan, Span};
 use super::shape::Prediction;
 
 /// Bytes received, and what was found in them.
@@ -49,6 +49,7 @@ struct Layout {
     first: u32,
     count: u16,
     command: CommandType,
+    fields: FieldSet,
 }
 
 /// Why the bytes are no frames; the connection cannot go on.
@@ -284,7 +285,8 @@ impl Block {
         let spans = prediction.spans();
         self.spans.extend_from_slice(spans);
         // At most one span for each of the 37 fields.
-        self.layouts.push(Layout { first, count: spans.len() as u16, command: prediction.command() });
+        let (count, fields) = (spans.len() as u16, FieldSet::of(spans));
+        self.layouts.push(Layout { first, count, command: prediction.command(), fields });
         let layout = (self.layouts.len() - 1) as u32;
         prediction.layout = Some(layout);
         layout
@@ -303,6 +305,7 @@ impl Block {
             first: 0,
             count: 0,
             command: CommandType::Unknown,
+            fields: FieldSet::default(),
         })
     }
 
@@ -320,7 +323,11 @@ impl Block {
 
     #[inline]
     fn own_field(&self, entry: Entry, field: Field) -> Option<&[u8]> {
-        let span = self.spans_of(self.layout_of(entry)).iter().find(|span| span.is(field))?;
+        let layout = self.layout_of(entry);
+        if !layout.fields.has(field) {
+            return None;
+        }
+        let span = self.spans_of(layout).iter().find(|span| span.is(field))?;
         let head = entry.head as usize;
         let value = self.bytes.get(head + span.start()..head + span.end())?;
         (!value.is_empty()).then_some(value)

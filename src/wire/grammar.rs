@@ -32,6 +32,12 @@ impl Span {
         self.0 >> (2 * WIDTH) == field as u64
     }
 
+    /// The field as a bit of a [`FieldSet`].
+    #[inline]
+    fn bit(self) -> u64 {
+        1 << (self.0 >> (2 * WIDTH))
+    }
+
     #[inline]
     pub(crate) fn start(self) -> usize {
         (self.0 >> WIDTH & MASK) as usize
@@ -46,6 +52,21 @@ impl Span {
 impl std::fmt::Debug for Span {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}@{}..{}", self.0 >> (2 * WIDTH), self.start(), self.end())
+    }
+}
+
+/// The fields that a header has, to tell at once that one is absent.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct FieldSet(u64);
+
+impl FieldSet {
+    pub(crate) fn of(spans: &[Span]) -> FieldSet {
+        FieldSet(spans.iter().fold(0, |set, span| set | span.bit()))
+    }
+
+    #[inline]
+    pub(crate) fn has(self, field: Field) -> bool {
+        self.0 >> field as u64 & 1 == 1
     }
 }
 
