@@ -136,6 +136,7 @@ fn persisted_acknowledgements_wait_for_a_synchronous_link() {
     publish(&mut client, "t", 2);
     client.send(r#"{"c":"p","cid":"u","t":"t","a":"persisted"}3"#);
     client.send(r#"{"c":"flush","cid":"f","a":"persisted"}"#);
+    assert!(client.received().is_empty());
     first.clock().advance(10 * SECOND).unwrap();
     assert!(client.received().is_empty());
     link.release(1);
@@ -155,6 +156,7 @@ fn persisted_acknowledgements_wait_for_a_synchronous_link() {
         ]
     );
     publish(&mut client, "t", 5);
+    assert!(client.received().is_empty());
     first.clock().advance(SECOND).unwrap();
     assert_eq!(client.received().len(), 1);
 }
