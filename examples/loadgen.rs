@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! loadgen --mode publish|subscribe|sow|latency --uri tcp://HOST:PORT/amps/json --count N --size BYTES
-//!         [--store none] [--consume handler|stream] [--batch RECORDS] [--depth MESSAGES] [--header min|full]
+//!         [--store none|memory] [--consume handler|stream] [--batch RECORDS] [--depth MESSAGES] [--header min|full]
 //! ```
 //!
 //! It needs a server that answers the topics `bench`, `blast` and `ping` in its own way. The last line on standard output
@@ -13,7 +13,9 @@ use std::process::ExitCode;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::{Duration, Instant};
 
-use amps_client::{Client, Command, CommandType, HandlerError, Message, MessageStream};
+use amps_client::{
+    Client, ClientBuilder, Command, CommandType, HandlerError, MemoryPublishStore, Message, MessageStream,
+};
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
@@ -58,7 +60,7 @@ struct Job {
 
 fn main() -> ExitCode {
     let options = Options::read();
-    let unsupported = options.text("store", "none") != "none"
+    let unsupported = !["none", "memory"].contains(&options.text("store", "none"))
         || options.text("batch-bytes", "0") != "0"
         || options.text("batch-ms", "0") != "0";
     if unsupported {
@@ -76,7 +78,7 @@ fn main() -> ExitCode {
 fn run(options: Options) -> Result<(), Failure> {
     let job =
         Job { count: options.number("count", 100_000)?, size: options.number("size", 64)? as usize, options };
-    let client = Client::builder(format!("loadgen-{}", std::process::id())).build()?;
+    let client = job.builder().build()?;
     client.connect(job.options.text("uri", "tcp://127.0.0.1:9007/amps/json"))?;
     client.logon()?;
     let streamed = job.options.text("consume", "handler") == "stream";
@@ -96,6 +98,14 @@ fn run(options: Options) -> Result<(), Failure> {
 }
 
 impl Job {
+    fn builder(&self) -> ClientBuilder {
+        let builder = Client::builder(format!("loadgen-{}", std::process::id()));
+        match self.options.text("store", "none") {
+            "memory" => builder.publish_store(MemoryPublishStore::new()),
+            _ => builder,
+        }
+    }
+
     fn publish(&self, client: &Client) -> Result<Report, Failure> {
         let payload = payload(self.size);
         let clock = Clock::start();
@@ -239,11 +249,12 @@ impl Job {
         };
         format!(
             concat!(
-                r#"{{"driver":"amps-client","mode":"{}","store":"none","consume":"{}","count":{},"size":{},"#,
+                r#"{{"driver":"amps-client","mode":"{}","store":"{}","consume":"{}","count":{},"size":{},"#,
                 r#""elapsed_s":{:.6},"msgs_per_s":{:.0},"bytes_per_s":{:.0},"cpu_user_s":{:.3},"cpu_sys_s":{:.3},"#,
                 r#""p50_us":{},"p99_us":{},"p999_us":{},"max_rss_kb":{}}}"#
             ),
             self.options.text("mode", "publish"),
+            self.options.text("store", "none"),
             self.options.text("consume", "handler"),
             self.count,
             self.size,

@@ -8,7 +8,7 @@ use crate::error::{Error, ErrorKind, Refused, Result};
 use crate::options::text::without_trailing_comma;
 use crate::store::{Selector, StoreEntry};
 use crate::wire::frame::push_decimal;
-use crate::wire::grammar::unsendable;
+use crate::wire::grammar::{is_plain, unsendable};
 use crate::wire::{AckType, CommandType, Field, FrameWriter};
 
 /// A command: what to do, with what, and what to be told about it.
@@ -527,7 +527,12 @@ impl Command {
 }
 
 /// Refuses a text with a control character that has no escape in the protocol.
+#[inline]
 pub(crate) fn check_text(what: &str, text: &str) -> Result<()> {
+    if is_plain(text.as_bytes()) { Ok(()) } else { check_each(what, text) }
+}
+
+fn check_each(what: &str, text: &str) -> Result<()> {
     match unsendable(text) {
         None => Ok(()),
         Some(character) => {

@@ -137,7 +137,8 @@ pub use ha::{
 pub use message::Message;
 pub use options::{BookmarkNotFound, Conflation, LogonOptions, Rate, SowOptions, SubscribeOptions};
 pub use store::{
-    MemoryPublishStore, PublishStore, PublishStoreResizeHandler, Selector, StoreEntry, StoreReplayer,
+    BookmarkStore, BookmarkStoreResizeHandler, MemoryPublishStore, PublishStore, PublishStoreResizeHandler,
+    Receipt, Selector, StoreEntry, StoreReplayer,
 };
 pub use stream::MessageStream;
 pub use uri::{Compression, IpPreference, Scheme, TransportOptions, Uri};

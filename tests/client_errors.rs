@@ -192,7 +192,8 @@ fn connecting_twice_is_refused_and_leaves_the_first_connection_alone() {
 #[test]
 fn without_a_connection_every_command_is_disconnected_at_once() {
     let client = Client::builder("c").build().unwrap();
-    let operations: [(&str, fn(&Client) -> Result<()>); 9] = [
+    type Operation = fn(&Client) -> Result<()>;
+    let operations: [(&str, Operation); 9] = [
         ("publish", |client| client.publish("t", "x").map(drop)),
         ("publish, with options", |client| client.publish_with("t", "x", &Default::default()).map(drop)),
         ("publish, prepared", |client| client.publish_command(Command::publish("t")).map(drop)),

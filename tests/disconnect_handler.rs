@@ -213,7 +213,7 @@ fn the_handler_runs_on_the_receive_thread_of_the_lost_connection_whoever_notices
 fn closing_does_not_call_the_handler() {
     let scene = Scene::logged_on("c");
     let (sender, called) = mpsc::channel();
-    scene.client.set_disconnect_handler(move |_: &Client, _: &Error| drop(sender.send(())));
+    scene.client.set_disconnect_handler(move |_: &Client, _: &Error| _ = sender.send(()));
     scene.client.close();
     assert_eq!(called.try_recv(), Err(mpsc::TryRecvError::Empty));
     assert_eq!(scene.record.states(), [Connected, LoggedOn, Disconnected, Shutdown]);
@@ -383,7 +383,7 @@ fn closing_ends_a_repair_that_a_command_asked_for() {
 fn a_closed_client_is_not_revived() {
     let scene = Scene::logged_on("c");
     let (sender, called) = mpsc::channel();
-    scene.client.set_disconnect_handler(move |_: &Client, _: &Error| drop(sender.send(())));
+    scene.client.set_disconnect_handler(move |_: &Client, _: &Error| _ = sender.send(()));
     scene.connection.close();
     scene.record.wait_for_failure(ErrorKind::Disconnected, "reconnect failed");
     scene.client.close();

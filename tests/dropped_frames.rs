@@ -7,7 +7,7 @@ use std::time::Duration;
 use amps_client::testing::{LogonAck, ScriptedPeer};
 use amps_client::{Client, ErrorKind, Message};
 
-const SOON: Duration = Duration::from_secs(5);
+const SOON: Duration = Duration::from_secs(20);
 
 /// Keeps the lines of the whole process: this file holds one test.
 struct Lines(Mutex<Vec<String>>);

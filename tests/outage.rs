@@ -19,9 +19,11 @@ fn hold_the_repair(scene: &Scene) -> Gate {
     gate
 }
 
+type Operation = fn(&Client) -> Result<()>;
+
 /// Commands on their way in an outage, by what they do.
-fn operations() -> Vec<(&'static str, fn(&Client) -> Result<()>)> {
-    vec![
+fn operations() -> [(&'static str, Operation); 7] {
+    [
         ("publish", |client| client.publish("t", "x").map(drop)),
         ("delta_publish", |client| client.delta_publish("t", "x").map(drop)),
         ("sow", |client| client.sow("t", "").map(drop)),

@@ -11,7 +11,7 @@ use support::client::*;
 #[test]
 fn panics_in_callbacks_come_with_a_backtrace_once_that_was_asked_for() {
     static PANICS: AtomicUsize = AtomicUsize::new(0);
-    std::panic::set_hook(Box::new(|_| drop(PANICS.fetch_add(1, Ordering::Relaxed))));
+    std::panic::set_hook(Box::new(|_| _ = PANICS.fetch_add(1, Ordering::Relaxed)));
     let scene = Scene::logged_on("c");
     scene.subscribe_with("s", |_: &Message| -> () { panic!("within a callback") });
 

@@ -160,6 +160,41 @@ fn a_refused_write_goes_to_the_last_chance_handler() {
     assert_eq!(ack.reason(), Some("not entitled"));
 }
 
+/// 54, M-12, M-13: without a store nothing is known of the message but its sequence.
+#[test]
+fn a_refused_write_goes_to_the_failed_write_handler_if_there_is_one() {
+    let (scene, last_chance) = with_last_chance();
+    let (sender, refused) = mpsc::channel();
+    scene.client.set_failed_write_handler(move |message: &Message, reason: &str| {
+        sender.send((message.clone(), reason.to_owned()))
+    });
+    let acks = [
+        r#""s":7,"status":"failure","reason":"not entitled""#,
+        r#""s":8,"status":"success","reason":"duplicate""#,
+        r#""s":9,"status":"failure""#,
+    ];
+    for ack in acks {
+        scene.connection.reply(&format!(r#"{{"c":"ack","a":"persisted",{ack}}}"#)).unwrap();
+    }
+    for (sequence, reason) in [(7, "not entitled"), (8, "duplicate"), (9, "")] {
+        let (message, told) = refused.recv_timeout(SOON).unwrap();
+        assert_eq!((message.sequence(), told.as_str()), (Some(sequence), reason));
+        assert_eq!((message.topic(), message.data()), (None, &b""[..]));
+    }
+    assert!(last_chance.rest().is_empty());
+}
+
+/// X-8: and whatever goes wrong in it.
+#[test]
+fn a_failed_write_handler_that_fails_is_reported() {
+    let scene = Scene::logged_on("c");
+    scene.client.set_failed_write_handler(|_: &Message, _: &str| Err::<(), _>("not my fault"));
+    scene.connection.reply(r#"{"c":"ack","s":7,"a":"persisted","status":"failure"}"#).unwrap();
+    let failure = scene.record.wait_for_failures(1).remove(0);
+    assert_eq!(failure.origin, amps_client::Origin::FailedWriteHandler);
+    assert!(failure.error.to_string().contains("not my fault"));
+}
+
 /// 59, M-21: in addition to normal processing, and after it.
 #[test]
 fn a_global_handler_sees_an_acknowledgement_after_the_command_was_completed() {
@@ -319,7 +354,7 @@ fn a_subscription_takes_the_place_of_a_query_of_the_same_id() {
     let stream =
         scene.accepted("subscribe", |client| client.execute(Command::subscribe("t").sub_id("other")));
     // The handler owns a stream of its client, which is unsubscribed when the handler goes.
-    let handler = move |_: &Message| drop(stream.depth());
+    let handler = move |_: &Message| _ = stream.depth();
     let query = Command::sow("t").query_id("x");
     scene.accepted("sow", |client| client.execute_async(query, handler));
     let (handler, inbox) = inbox();

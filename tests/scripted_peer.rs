@@ -10,7 +10,7 @@ use amps_client::testing::{
     ConnectionScript, Expectation, Frame, LogonAck, PeerConnection, ScriptedPeer, ScriptedPeerBuilder,
 };
 
-const SOON: Duration = Duration::from_secs(5);
+const SOON: Duration = Duration::from_secs(20);
 const LOGON: &str = r#"{"c":"logon","cid":"auto0","client_name":"py-1","pw":"s3cret"}"#;
 const SUBSCRIBE: &str = r#"{"c":"subscribe","t":"orders","cid":"auto2","sub_id":"sub-2"}"#;
 const SUBSCRIBED: &str = r#"{"c":"ack","cid":"auto2","a":"processed","status":"success"}"#;

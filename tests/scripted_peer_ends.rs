@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use amps_client::testing::{ConnectionScript, Frame, PeerConnection, ScriptedPeer};
 
-const SOON: Duration = Duration::from_secs(5);
+const SOON: Duration = Duration::from_secs(20);
 
 /// Nobody else in this process has threads of a peer, so this file has one test.
 #[test]

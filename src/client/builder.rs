@@ -23,6 +23,25 @@ use crate::wire::MAX_FRAME;
 /// # Ok(())
 /// # }
 /// ```
+///
+/// Stores and the subscription manager belong here. A client has no setter for them, so they cannot change under a
+/// connection; neither of these compiles:
+///
+/// ```compile_fail
+/// # fn change(client: amps_client::Client, other: ()) {
+/// client.set_publish_store(other);
+/// # }
+/// ```
+/// ```compile_fail
+/// # fn change(client: amps_client::Client, other: ()) {
+/// client.set_bookmark_store(other);
+/// # }
+/// ```
+/// ```compile_fail
+/// # fn change(client: amps_client::Client, other: ()) {
+/// client.set_subscription_manager(other);
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 #[must_use = "nothing happens before `build`"]
 pub struct ClientBuilder {

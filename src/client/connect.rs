@@ -33,6 +33,8 @@ pub(crate) fn connect_through(
 ) -> Result<()> {
     let uri = Uri::parse(uri)?;
     let _claim = Claim::take(core, &uri)?;
+    // A handler that has closed the client itself may still run, and no other may run beside it (T-8).
+    core.wait_for_threads(None);
     let transport = open(&uri)?;
     let me = ThreadKey::current();
     let Some(version) = install(core, &transport, me) else {
@@ -76,6 +78,7 @@ impl<'a> Claim<'a> {
             return Err(Error::new(ErrorKind::RetryOperation, "reconnect in progress"));
         }
         session.connecting = true;
+        session.user = uri.user().unwrap_or_default().to_owned();
         session.uri = Some(uri.clone());
         Ok(Claim { core })
     }

@@ -63,10 +63,10 @@ pub(crate) struct Settings {
     pub(crate) slow_handlers: AtomicU64,
 }
 
-/// The receive threads that were started and not waited for, and whether somebody closes the client.
+/// The receive threads that may still run, and whether somebody closes the client.
 #[derive(Debug, Default)]
 pub(crate) struct Threads {
-    running: Mutex<Vec<Worker>>,
+    running: Mutex<Vec<Arc<Worker>>>,
     closing: Mutex<bool>,
     closed: Condvar,
 }
@@ -177,13 +177,12 @@ impl Core {
         }
     }
 
-    /// Announces a state. `Shutdown` is announced once, and a state that is no longer true when it is this thread's turn
-    /// not at all.
-    fn announce_while(&self, state: ConnectionState, is_true: impl Fn() -> bool) {
-        self.registry.announce(self.id, state, || {
+    /// Announces a state, if it is still true when it is this thread's turn. `Shutdown` is announced once, and the end of
+    /// a connection only if it had been announced.
+    fn announce_while(&self, state: ConnectionState, limit: Option<Duration>, is_true: impl Fn() -> bool) {
+        self.registry.announce(self.id, state, limit, || {
             let mut session = self.session.lock();
-            let again = state == ConnectionState::Shutdown && session.announced == state;
-            if again || !is_true() {
+            if !state.may_follow(session.announced) || !is_true() {
                 return false;
             }
             session.announced = state;
@@ -192,12 +191,12 @@ impl Core {
     }
 
     pub(crate) fn announce(&self, state: ConnectionState) {
-        self.announce_while(state, || true);
+        self.announce_while(state, None, || true);
     }
 
     /// Announces a state above Connected, unless the connection is gone again (S-6).
     pub(crate) fn announce_if_connected(&self, version: u64, state: ConnectionState) {
-        self.announce_while(state, || self.link.is_current(version));
+        self.announce_while(state, None, || self.link.is_current(version));
     }
 
     pub(crate) fn report(&self, error: Error, origin: Origin) {
@@ -238,16 +237,15 @@ impl Core {
     }
 
     /// Drops a connection whose logon failed or that is given up: not a loss, so nobody is asked to repair it.
-    /// Announces `Disconnected` if it was connected.
     pub(crate) fn abandon(&self, cause: &Error) {
         self.stops.fetch_add(1, Ordering::AcqRel);
         let version = self.link.version();
         let me = ThreadKey::current();
-        let (was_connected, transport) = {
+        let transport = {
             let mut session = self.session.lock();
+            session.disconnect();
             let goes_on = session.is_repaired_by(me) && !session.is_closed_to(me);
-            let transport = if goes_on { self.link.discard(me) } else { self.link.close() };
-            (session.disconnect(), transport)
+            if goes_on { self.link.discard(me) } else { self.link.close() }
         };
         if let Some(transport) = transport {
             transport.shutdown();
@@ -256,17 +254,18 @@ impl Core {
         self.end_routes(cause, &released);
         self.wait_for_threads(None);
         self.receive_thread.store(0, Ordering::Release);
-        if was_connected {
-            self.announce(ConnectionState::Disconnected);
-        }
+        self.announce(ConnectionState::Disconnected);
     }
 
-    /// Ends everything and waits for it: what `close` does, and with a limit what dropping the last handle does.
+    /// Ends everything and waits for it: what `close` does, and with a limit, for all of it, what dropping the last
+    /// handle does.
     pub(crate) fn close(&self, limit: Option<Duration>) {
         let hangs = is_any_receive_thread(self.id) || ListenerScope::is_inside(self.id);
         if !self.threads.begin_close(!hangs, limit) {
             return;
         }
+        let deadline = limit.map(|limit| Instant::now() + limit);
+        let left = || deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
         {
             let mut session = self.session.lock();
             session.closing = true;
@@ -274,9 +273,9 @@ impl Core {
             session.cancel_repair();
         }
         if !hangs {
-            self.link.drain(limit.unwrap_or(DRAIN));
+            self.link.drain(left().unwrap_or(DRAIN).min(DRAIN));
         }
-        let was_connected = self.session.lock().disconnect();
+        self.session.lock().disconnect();
         self.stops.fetch_add(1, Ordering::AcqRel);
         if let Some(transport) = self.link.close() {
             transport.shutdown();
@@ -287,15 +286,13 @@ impl Core {
             waiter.fulfil(Err(cause.clone()));
         }
         self.end_everything(&End::Complete);
-        self.link.stop_flusher(if hangs { Some(Duration::ZERO) } else { limit });
+        self.link.stop_flusher(if hangs { Some(Duration::ZERO) } else { left() });
         if !hangs {
-            self.wait_for_threads(limit);
+            self.wait_for_threads(left());
         }
         self.receive_thread.store(0, Ordering::Release);
-        if was_connected {
-            self.announce(ConnectionState::Disconnected);
-        }
-        self.announce(ConnectionState::Shutdown);
+        self.announce_while(ConnectionState::Disconnected, left(), || true);
+        self.announce_while(ConnectionState::Shutdown, left(), || true);
         self.session.lock().closing = false;
         self.threads.end_close();
     }
@@ -303,11 +300,8 @@ impl Core {
     /// Waits for the receive threads, but for the calling one, for at most `limit` in all.
     pub(crate) fn wait_for_threads(&self, limit: Option<Duration>) {
         let deadline = limit.map(|limit| Instant::now() + limit);
-        for worker in self.threads.take() {
-            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-            if let Some(running) = worker.wait(left) {
-                self.threads.add(running);
-            }
+        for worker in self.threads.running() {
+            worker.wait(deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())));
         }
     }
 
@@ -337,11 +331,11 @@ impl Threads {
     pub(crate) fn add(&self, worker: Worker) {
         let mut running = self.running.lock();
         running.retain(|worker| !worker.has_ended());
-        running.push(worker);
+        running.push(Arc::new(worker));
     }
 
-    fn take(&self) -> Vec<Worker> {
-        std::mem::take(&mut self.running.lock())
+    fn running(&self) -> Vec<Arc<Worker>> {
+        self.running.lock().clone()
     }
 
     /// Makes the caller the one who closes. If somebody else is at it, waits for them if `wait`, and returns false.

@@ -133,7 +133,8 @@ impl Dispatcher {
         clockwork: &mut Clockwork,
     ) -> Index {
         let block = Arc::clone(message.block());
-        let generation = self.core.routes.generation();
+        // As of the look-up: a route removed since then gets no more than this one call.
+        let generation = self.targets.generation.unwrap_or_default();
         loop {
             message.deliver_to(recipient.0, recipient.1);
             let outcome = {
@@ -211,42 +212,43 @@ impl Dispatcher {
         let behind = block.entries().get(index + 1..).unwrap_or_default();
         let count = behind.iter().take_while(|entry| entry.is_record()).count();
         let end = index + 1 + count;
-        // Rows of a query that was cancelled are normal, and nobody's.
-        let Some(sink) = message.query_id().and_then(|id| self.core.routes.sink(id)) else {
-            return end;
-        };
-        match sink {
-            Sink::Stream(queue) => {
-                if count > 0 {
-                    self.set_aside(&queue, index + 1, count, (0, 0));
+        let Some(id) = message.query_id().map(str::to_owned) else { return end };
+        let mut range = index + 1..end;
+        while !range.is_empty() && !clockwork.is_stopped() {
+            let generation = self.core.routes.generation();
+            match self.core.routes.sink(&id) {
+                Some(Sink::Stream(queue)) => {
+                    self.set_aside(&queue, range.start, range.len(), (0, 0));
+                    return end;
                 }
-            }
-            Sink::Handler(cell) => {
-                self.hand_over(&block, clockwork);
-                self.run_records(&cell, message, &block, index + 1..end, clockwork);
+                Some(Sink::Handler(cell)) => {
+                    self.hand_over(&block, clockwork);
+                    self.run_records(&cell, message, &mut range, generation, clockwork);
+                }
+                // Rows of a query that was cancelled are normal, and nobody's.
+                None => return end,
             }
         }
         end
     }
 
+    /// Calls a handler with records, until there are no more, it fails, or the routes have changed.
     fn run_records(
         &mut self,
         cell: &HandlerCell,
         message: &mut Message,
-        block: &Block,
-        mut range: std::ops::Range<Index>,
+        range: &mut std::ops::Range<Index>,
+        generation: u64,
         clockwork: &mut Clockwork,
     ) {
-        let generation = self.core.routes.generation();
-        while !range.is_empty() && self.core.routes.generation() == generation {
-            let outcome = {
-                let mut handler = cell.lock();
-                call_records(&self.core, &mut **handler, message, block, &mut range, generation, clockwork)
-            };
-            if let Err(failure) = outcome {
-                let failure = failure.unhandled(Origin::MessageHandler).with_id(message.query_id());
-                self.core.registry.report(failure);
-            }
+        let block = Arc::clone(message.block());
+        let outcome = {
+            let mut handler = cell.lock();
+            call_records(&self.core, &mut **handler, message, &block, range, generation, clockwork)
+        };
+        if let Err(failure) = outcome {
+            let failure = failure.unhandled(Origin::MessageHandler).with_id(message.query_id());
+            self.core.registry.report(failure);
         }
     }
 

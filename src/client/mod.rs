@@ -109,6 +109,7 @@ pub(crate) struct ClientHandle {
 impl Drop for ClientHandle {
     fn drop(&mut self) {
         self.core.close(Some(DROP_LIMIT));
+        self.core.registry.silence();
     }
 }
 
@@ -136,7 +137,7 @@ impl Client {
     /// [`logon`](Client::logon) next.
     ///
     /// Blocks for the name lookup and for establishing the connection: `tcp_connecttimeout` of the connection string, or as
-    /// long as the system tries. Not to be called on the receive thread or inside a state listener.
+    /// long as the system tries; and for a handler that has closed the client itself and still runs. Not to be called on the receive thread or inside a state listener.
     ///
     /// # Errors
     ///
@@ -253,12 +254,11 @@ impl Client {
     /// What is known of the connection, without passwords: `client.name`, `client.uri`, `client.username`.
     pub fn connection_info(&self) -> ConnectionInfo {
         let session = self.core().session.lock();
-        let uri = session.uri.as_ref();
-        let user = uri.and_then(|uri| uri.user()).unwrap_or(&session.user);
+        let uri = session.uri.as_ref().map(ToString::to_string);
         let entries = [
             ("client.name", self.core().config.name.clone()),
-            ("client.uri", uri.map(ToString::to_string).unwrap_or_default()),
-            ("client.username", user.to_owned()),
+            ("client.uri", uri.unwrap_or_default()),
+            ("client.username", session.user.clone()),
         ];
         drop(session);
         let unpersisted = self.publish_store().map(|store| store.unpersisted_count().to_string());

@@ -11,7 +11,7 @@ use crate::callbacks::{Origin, UnhandledError};
 use crate::command::{check_text, too_large, whole_seconds};
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::Message;
-use crate::store::{PublishStore, Selector, StoreEntry};
+use crate::store::{Number, PublishStore, Selector, StoreEntry};
 use crate::wire::{CommandType, Field, FrameWriter};
 
 /// Keeps a message and sends it, or leaves it to the next logon. Returns its number.
@@ -82,7 +82,7 @@ pub(crate) fn send(
     entry: &StoreEntry<'_>,
     queued: impl Fn(u64),
 ) -> Result<(), Refusal> {
-    let encode = |buffer: &mut Vec<u8>| entry.encode(sequence, buffer);
+    let encode = |number: &Number, buffer: &mut Vec<u8>| entry.encode_under(number, buffer);
     reviving(core, || core.link.publish_stored(|| core.sender(None), sequence, encode, &queued))
 }
 

@@ -70,9 +70,8 @@ pub(crate) fn handle_loss(core: &Core, version: u64, cause: &Error) {
         Loss::InOtherHands => {
             // A thread is logging on or repairing over this connection: it will find out, and decide.
             let released = core.release_waiters(version, cause);
-            if core.session.lock().lose(cause) {
-                core.announce(ConnectionState::Disconnected);
-            }
+            core.session.lock().lose(cause);
+            core.announce(ConnectionState::Disconnected);
             core.end_routes(cause, &released);
         }
         Loss::Taken => {

@@ -8,6 +8,8 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 
@@ -76,6 +78,8 @@ pub(crate) struct Registry {
     callbacks: Mutex<Callbacks>,
     turn: Mutex<Turn>,
     turn_over: Condvar,
+    /// The last handle has gone: nobody is told anything any more.
+    silent: AtomicBool,
 }
 
 #[derive(Default)]
@@ -134,11 +138,13 @@ impl Registry {
     }
 
     pub(crate) fn set_thread_created(&self, callback: Option<ThreadCallback>) {
-        self.callbacks.lock().thread_created = callback;
+        let old = std::mem::replace(&mut self.callbacks.lock().thread_created, callback);
+        drop(old);
     }
 
     pub(crate) fn set_thread_exiting(&self, callback: Option<ThreadCallback>) {
-        self.callbacks.lock().thread_exiting = callback;
+        let old = std::mem::replace(&mut self.callbacks.lock().thread_exiting, callback);
+        drop(old);
     }
 
     /// Runs the callback for new receive threads.
@@ -185,9 +191,25 @@ impl Registry {
         drop(all);
     }
 
-    /// Tells every listener, on this thread, after whoever is telling them something now; `admit` is asked when it is
-    /// this thread's turn. What a listener itself changes is told after the current call (S-2).
-    pub(crate) fn announce(&self, client: u64, state: ConnectionState, admit: impl FnOnce() -> bool) {
+    /// From now on nothing is told any more; a call that is running may finish.
+    pub(crate) fn silence(&self) {
+        self.silent.store(true, Ordering::Release);
+    }
+
+    fn is_silent(&self) -> bool {
+        self.silent.load(Ordering::Acquire)
+    }
+
+    /// Tells every listener, on this thread, after whoever is telling them something now, or not at all if that takes
+    /// longer than `limit`; `admit` is asked when it is this thread's turn. What a listener itself changes is told after
+    /// the current call (S-2).
+    pub(crate) fn announce(
+        &self,
+        client: u64,
+        state: ConnectionState,
+        limit: Option<Duration>,
+        admit: impl FnOnce() -> bool,
+    ) {
         let me = ThreadKey::current();
         {
             let mut turn = self.turn.lock();
@@ -198,8 +220,13 @@ impl Registry {
                 }
                 return;
             }
-            while turn.taken_by.is_some() {
-                self.turn_over.wait(&mut turn);
+            let is_taken = |turn: &mut Turn| turn.taken_by.is_some();
+            match limit {
+                None => self.turn_over.wait_while(&mut turn, is_taken),
+                Some(limit) => _ = self.turn_over.wait_while_for(&mut turn, is_taken, limit),
+            }
+            if turn.taken_by.is_some() {
+                return;
             }
             turn.taken_by = Some(me);
         }
@@ -229,6 +256,9 @@ impl Registry {
         let listeners = self.callbacks.lock().states.clone();
         let _scope = ListenerScope::enter(client);
         for (_, listener) in listeners {
+            if self.is_silent() {
+                return;
+            }
             let told = contain(|| {
                 listener.on_state_change(state);
                 Ok(())
@@ -241,6 +271,9 @@ impl Registry {
 
     /// Hands a failure without a caller to the exception listener, or to the log.
     pub(crate) fn report(&self, failure: UnhandledError) {
+        if self.is_silent() {
+            return;
+        }
         let listener = self.callbacks.lock().exception.clone();
         match listener {
             // A listener that panics is the end of the line.
@@ -315,7 +348,7 @@ pub(crate) fn contain(call: impl FnOnce() -> Result<(), HandlerError>) -> Result
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::atomic::AtomicUsize;
 
     fn log() -> (Arc<Mutex<Vec<ConnectionState>>>, Arc<dyn ConnectionStateListener>) {
         let seen = Arc::new(Mutex::new(Vec::new()));
@@ -332,12 +365,12 @@ mod tests {
         let nested = Arc::clone(&registry);
         registry.add_state_listener(Arc::new(move |state| {
             if state == ConnectionState::Connected {
-                nested.announce(1, ConnectionState::Disconnected, || true);
+                nested.announce(1, ConnectionState::Disconnected, None, || true);
             }
         }));
         let (seen, listener) = log();
         registry.add_state_listener(listener);
-        registry.announce(1, ConnectionState::Connected, || true);
+        registry.announce(1, ConnectionState::Connected, None, || true);
         assert_eq!(*seen.lock(), [ConnectionState::Connected, ConnectionState::Disconnected]);
     }
 
@@ -347,11 +380,11 @@ mod tests {
         let registry = Registry::default();
         let calls = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&calls);
-        let one = Arc::new(move |_: ConnectionState| drop(count.fetch_add(1, Ordering::Relaxed)));
+        let one = Arc::new(move |_: ConnectionState| _ = count.fetch_add(1, Ordering::Relaxed));
         let first = registry.add_state_listener(Arc::new(Arc::clone(&one)));
         let second = registry.add_state_listener(Arc::new(one));
         assert_eq!(first, second);
-        registry.announce(1, ConnectionState::Connected, || true);
+        registry.announce(1, ConnectionState::Connected, None, || true);
         assert_eq!(calls.load(Ordering::Relaxed), 1);
         assert!(registry.remove_state_listener(first) && !registry.remove_state_listener(first));
     }
@@ -367,9 +400,9 @@ mod tests {
         })));
         registry.add_state_listener(Arc::new(|_| panic!("listener one")));
         let counter = Arc::clone(&count);
-        registry.add_state_listener(Arc::new(move |_| drop(counter.fetch_add(1, Ordering::Relaxed))));
-        registry.announce(1, ConnectionState::Connected, || true);
-        registry.announce(1, ConnectionState::Disconnected, || true);
+        registry.add_state_listener(Arc::new(move |_| _ = counter.fetch_add(1, Ordering::Relaxed)));
+        registry.announce(1, ConnectionState::Connected, None, || true);
+        registry.announce(1, ConnectionState::Disconnected, None, || true);
         assert_eq!(count.load(Ordering::Relaxed), 2);
         let expected =
             (Origin::ConnectionStateListener, ErrorKind::HandlerPanicked, "listener one".to_owned());

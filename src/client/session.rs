@@ -40,7 +40,7 @@ pub(crate) struct Session {
     /// The connection string of the last attempt.
     pub(crate) uri: Option<Uri>,
     pub(crate) server: ServerInfo,
-    /// The user of the current logon.
+    /// The user of the connection string, or the one that the server has made of it at logon.
     pub(crate) user: String,
     /// A `close` is under way: whatever tries to connect gives up.
     pub(crate) closing: bool,
@@ -117,9 +117,9 @@ impl Session {
     }
 
     /// The connection was lost while this or another thread was at work on it.
-    pub(crate) fn lose(&mut self, cause: &Error) -> bool {
+    pub(crate) fn lose(&mut self, cause: &Error) {
         self.lost = Some(cause.clone());
-        self.disconnect()
+        self.disconnect();
     }
 
     /// The connection that a repair has made was lost before everybody could use it: the repair goes on, because of this.
@@ -216,10 +216,22 @@ impl Session {
         self.closing || self.repair.as_ref().is_some_and(cancelled)
     }
 
-    /// The connection is gone. True if there was one.
-    pub(crate) fn disconnect(&mut self) -> bool {
+    /// The connection is gone, if there was one.
+    pub(crate) fn disconnect(&mut self) {
         self.server = ServerInfo::default();
-        std::mem::take(&mut self.phase) != Phase::Disconnected
+        self.phase = Phase::Disconnected;
+    }
+}
+
+impl ConnectionState {
+    /// False for what was announced already, or is the end of what was not: a connection that nobody was told of.
+    pub(crate) fn may_follow(self, last: ConnectionState) -> bool {
+        use ConnectionState::{Disconnected, Shutdown, Unknown};
+        match self {
+            Shutdown => last != Shutdown,
+            Disconnected => !matches!(last, Disconnected | Shutdown | Unknown),
+            _ => true,
+        }
     }
 }
 
@@ -323,6 +335,26 @@ mod tests {
         session.connect();
         assert_eq!(session.end_repair(repairer), Repaired::Cancelled);
         assert!(!session.is_closed_to(repairer) && session.is_connected());
+    }
+
+    /// S-7, S-8.
+    #[test]
+    fn an_end_is_announced_once_and_only_after_a_beginning() {
+        use ConnectionState::{Connected, Disconnected, LoggedOn, Shutdown, Unknown};
+        let table = [
+            (Unknown, Disconnected, false),
+            (Unknown, Shutdown, true),
+            (Connected, Disconnected, true),
+            (LoggedOn, Disconnected, true),
+            (Disconnected, Disconnected, false),
+            (Disconnected, Shutdown, true),
+            (Shutdown, Shutdown, false),
+            (Shutdown, Disconnected, false),
+            (Shutdown, Connected, true),
+        ];
+        for (last, next, expected) in table {
+            assert_eq!(next.may_follow(last), expected, "{next} after {last}");
+        }
     }
 
     /// `wire-protocol` section 16, example 1, but for the version text.

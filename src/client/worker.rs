@@ -2,17 +2,19 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::thread::{self, JoinHandle};
+use std::thread::{self, JoinHandle, ThreadId};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
+use parking_lot::Mutex;
 
-/// A running thread of the library.
+/// A running thread of the library. Any number of others may wait for it.
 #[derive(Debug)]
 pub(crate) struct Worker {
-    handle: JoinHandle<()>,
+    id: ThreadId,
     /// Disconnected when the thread has ended; nothing is ever sent.
     ended: Receiver<Infallible>,
+    handle: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Worker {
@@ -23,27 +25,30 @@ impl Worker {
             let _alive = alive;
             body();
         };
-        Ok(Worker { handle: thread::Builder::new().name(name).spawn(run)?, ended })
+        let handle = thread::Builder::new().name(name).spawn(run)?;
+        Ok(Worker { id: handle.thread().id(), ended, handle: Mutex::new(Some(handle)) })
     }
 
     /// Waits for the end of the thread, for at most `limit` if there is one, and not at all on the thread itself.
-    /// Gives back a thread that has not ended by then.
-    pub(crate) fn wait(self, limit: Option<Duration>) -> Option<Worker> {
-        if self.handle.thread().id() == thread::current().id() {
-            return Some(self);
+    pub(crate) fn wait(&self, limit: Option<Duration>) {
+        if self.id == thread::current().id() {
+            return;
         }
-        if let Some(limit) = limit
-            && let Err(RecvTimeoutError::Timeout) = self.ended.recv_timeout(limit)
-        {
-            return Some(self);
+        let outcome = match limit {
+            None => self.ended.recv().map_err(RecvTimeoutError::from),
+            Some(limit) => self.ended.recv_timeout(limit),
+        };
+        if outcome == Err(RecvTimeoutError::Timeout) {
+            return;
         }
-        // The body contains every panic of user code, so there is no failure to pass on.
-        let _ = self.handle.join();
-        None
+        // Nothing is left to do for the thread but to go. Its body contains every panic of user code, so there is no
+        // failure to pass on.
+        let handle = self.handle.lock().take();
+        drop(handle.map(JoinHandle::join));
     }
 
     pub(crate) fn has_ended(&self) -> bool {
-        self.handle.is_finished()
+        self.handle.lock().as_ref().is_none_or(JoinHandle::is_finished)
     }
 }
 
@@ -55,15 +60,18 @@ mod tests {
     #[test]
     fn waiting_ends_with_the_thread_or_with_the_limit() {
         let (release, held) = bounded::<()>(0);
-        let worker = Worker::spawn("held".to_owned(), move || drop(held.recv())).unwrap();
+        let worker = Worker::spawn("held".to_owned(), move || _ = held.recv()).unwrap();
         let start = Instant::now();
-        let worker = worker.wait(Some(Duration::from_millis(20))).expect("it has not ended");
+        worker.wait(Some(Duration::from_millis(20)));
         assert!(start.elapsed() >= Duration::from_millis(20) && !worker.has_ended());
         drop(release);
-        assert!(worker.wait(None).is_none());
-
-        let worker = Worker::spawn("short".to_owned(), || {}).unwrap();
-        assert!(worker.wait(None).is_none());
+        thread::scope(|scope| {
+            let others = [(); 3].map(|()| scope.spawn(|| worker.wait(None)));
+            worker.wait(Some(Duration::from_secs(5)));
+            others.into_iter().for_each(|other| other.join().unwrap());
+        });
+        assert!(worker.has_ended());
+        worker.wait(None);
     }
 
     #[test]
@@ -71,9 +79,10 @@ mod tests {
         let (give, take) = bounded::<Worker>(1);
         let (done, waited) = bounded(1);
         let worker = Worker::spawn("self".to_owned(), move || {
-            done.send(take.recv().unwrap().wait(None).is_some()).unwrap();
+            take.recv().unwrap().wait(None);
+            done.send(()).unwrap();
         });
         give.send(worker.unwrap()).unwrap();
-        assert!(waited.recv_timeout(Duration::from_secs(5)).expect("the thread goes on"));
+        waited.recv_timeout(Duration::from_secs(5)).expect("the thread goes on");
     }
 }

@@ -122,8 +122,13 @@ impl<'a> StoreEntry<'a> {
 
     /// Appends the frame that sends it under this number.
     pub(crate) fn encode(&self, sequence: u64, buffer: &mut Vec<u8>) -> Result<()> {
-        let measured = Measured { entry: self, plain: self.plain_payload(), size: 0 };
-        measured.encode(&Number::new(sequence), buffer)
+        self.encode_under(&Number::new(sequence), buffer)
+    }
+
+    /// The same for a number whose digits are known.
+    #[inline]
+    pub(crate) fn encode_under(&self, number: &Number, buffer: &mut Vec<u8>) -> Result<()> {
+        Measured { entry: self, plain: self.plain_payload(), size: 0 }.encode(number, buffer)
     }
 
     /// The payload, if it is a publish with a topic that needs no escape and no other header.

@@ -4,6 +4,7 @@
 //! and the store forgets. What is left after a loss is sent again, in order, with its old numbers, and a server drops what
 //! it has already.
 
+mod bookmark;
 mod entry;
 mod number;
 mod publish;
@@ -11,7 +12,9 @@ mod sequence;
 
 use std::time::Duration;
 
+pub use bookmark::{BookmarkStore, BookmarkStoreResizeHandler, Receipt};
 pub use entry::{Selector, StoreEntry};
+pub(crate) use number::Number;
 pub use publish::MemoryPublishStore;
 
 use crate::error::{Error, Result};

@@ -1,7 +1,7 @@
 //! A sequence number and its decimal digits.
 
 /// A sequence number with its digits, of which counting on mostly changes the last one only.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Number {
     value: u64,
     digits: [u8; 20],

@@ -14,7 +14,7 @@ use amps_client::{
 use parking_lot::{Condvar, Mutex};
 
 /// How long anything may take before the test is lost.
-pub(crate) const SOON: Duration = Duration::from_secs(5);
+pub(crate) const SOON: Duration = Duration::from_secs(20);
 /// What counts as at once, on a busy machine.
 pub(crate) const AT_ONCE: Duration = Duration::from_millis(200);
 /// How long is looked for something that must not happen.
@@ -213,7 +213,7 @@ pub(crate) struct Inbox {
 pub(crate) fn inbox() -> (impl MessageHandler + 'static, Inbox) {
     let (sender, messages) = mpsc::channel();
     // The test may have stopped looking.
-    (move |message: &Message| drop(sender.send(message.clone()).ok()), Inbox { messages })
+    (move |message: &Message| _ = sender.send(message.clone()), Inbox { messages })
 }
 
 impl Inbox {
@@ -332,6 +332,11 @@ impl Record {
         assert!(came, "waited for {wanted:?}, but there is {:#?}", self.story());
     }
 
+    /// For a listener that records states only.
+    pub(crate) fn tell(&self, state: ConnectionState) {
+        self.push(Event::State(state));
+    }
+
     fn events(&self) -> Vec<Event> {
         self.shared.0.lock().clone()
     }
@@ -403,6 +408,11 @@ impl Gate {
     /// How many callbacks have come.
     pub(crate) fn reached(&self) -> usize {
         self.shared.0.lock().reached
+    }
+
+    /// How many hold the gate: the test, and the callbacks that were not dropped yet.
+    pub(crate) fn holders(&self) -> usize {
+        Arc::strong_count(&self.shared)
     }
 
     /// Lets everybody pass, from now on.

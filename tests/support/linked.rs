@@ -7,7 +7,7 @@ use amps_client::Client;
 use amps_client::testing::{LogonAck, PeerConnection, ScriptedPeer};
 
 /// How long anything may take before the test is lost.
-pub(crate) const SOON: Duration = Duration::from_secs(10);
+pub(crate) const SOON: Duration = Duration::from_secs(20);
 
 /// A logged-on client, and the peer's end of its connection.
 pub(crate) struct Linked {

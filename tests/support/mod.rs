@@ -5,6 +5,7 @@
 
 pub(crate) mod client;
 mod linked;
+pub(crate) mod log_capture;
 pub(crate) mod publish_stores;
 mod raw_client;
 mod temp_dir;

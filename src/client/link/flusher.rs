@@ -82,7 +82,7 @@ impl Link {
             state.flusher.take()
         };
         if let Some(flusher) = flusher {
-            drop(flusher.wait(limit));
+            flusher.wait(limit);
         }
     }
 }

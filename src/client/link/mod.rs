@@ -29,7 +29,7 @@ use super::worker::Worker;
 use crate::error::{Error, Result};
 use crate::transport::Transport;
 
-/// A caller that finds more than this waiting behind a write waits too.
+/// How much may wait behind a write, unless the limit of the outbox is lower.
 const ROOM: usize = 1 << 20;
 /// A buffer that grew beyond this for a large frame is given back.
 const KEPT: usize = 256 << 10;
@@ -99,6 +99,8 @@ pub(crate) struct Link {
     work: Condvar,
     tap: Tap,
     flusher_name: String,
+    /// A caller that finds more than this waiting behind a write waits too.
+    room: usize,
     outbox_limit: usize,
     /// Where frames come from that were stored and not sent yet.
     stored_frames: Option<Box<dyn StoredFrames>>,
@@ -166,6 +168,7 @@ impl Link {
             work: Condvar::new(),
             tap: Tap::default(),
             flusher_name: format!("amps-tx-{client_name}"),
+            room: ROOM.min(outbox_limit),
             outbox_limit,
             stored_frames,
         }
@@ -182,7 +185,7 @@ impl Link {
     ) -> Result<(), Refusal> {
         let mut state = self.state.lock();
         loop {
-            if state.gate != Gate::Open || state.front.len() > ROOM {
+            if state.gate != Gate::Open || state.front.len() > self.room {
                 let (admitted, place) = self.admit(state, &sender())?;
                 state = admitted;
                 if place == Place::Deferred {
@@ -213,7 +216,7 @@ impl Link {
     ) -> Result<(), Refusal> {
         let mut state = self.state.lock();
         loop {
-            if state.gate != Gate::Open || state.front.len() > ROOM {
+            if state.gate != Gate::Open || state.front.len() > self.room {
                 let (admitted, place) = self.admit(state, sender)?;
                 state = admitted;
                 if place == Place::Deferred {
@@ -398,6 +401,9 @@ impl Link {
     /// Waits until the sender may send, or says why it may not.
     #[cold]
     fn admit<'a>(&self, mut state: Guard<'a>, sender: &Sender) -> Result<(Guard<'a>, Place), Refusal> {
+        if sender.never_waits {
+            return self.admit_at_once(state);
+        }
         let mut waited = false;
         loop {
             let mine = match state.gate {
@@ -410,11 +416,8 @@ impl Link {
             if mine && state.transport.is_none() {
                 return Err(Refusal::NotConnected);
             }
-            if mine && (state.front.len() <= ROOM || !state.writing) {
+            if mine && (state.front.len() <= self.room || !state.writing) {
                 return Ok((state, Place::Front));
-            }
-            if sender.never_waits {
-                return self.admit_at_once(state, mine);
             }
             if !mine && !sender.patient {
                 let is_up = state.transport.is_some() && state.gate != Gate::Lost;
@@ -432,12 +435,15 @@ impl Link {
         }
     }
 
-    fn admit_at_once<'a>(&self, state: Guard<'a>, mine: bool) -> Result<(Guard<'a>, Place), Refusal> {
-        let place = if mine { Place::Front } else { Place::Deferred };
-        let queued = if mine { state.front.len() } else { state.deferred.len() };
+    /// Where a frame goes whose sender may not wait: while somebody holds the gate, aside, even if it is the sender.
+    fn admit_at_once<'a>(&self, state: Guard<'a>) -> Result<(Guard<'a>, Place), Refusal> {
+        let (place, queued) = match state.gate {
+            Gate::Open => (Place::Front, state.front.len()),
+            Gate::Held(_) => (Place::Deferred, state.deferred.len()),
+            Gate::Down | Gate::Lost => return Err(Refusal::NotConnected),
+        };
         match state.transport {
             None => Err(Refusal::NotConnected),
-            Some(_) if state.gate == Gate::Lost => Err(Refusal::NotConnected),
             Some(_) if queued > self.outbox_limit => Err(Refusal::OutboxFull),
             Some(_) => Ok((state, place)),
         }

@@ -9,9 +9,10 @@ use std::time::Instant;
 
 use parking_lot::MutexGuard;
 
-use super::{Effort, Gate, Guard, Link, ROOM, Refusal, Sender, Verdict};
+use super::{Effort, Gate, Guard, Link, Refusal, Sender, State, Verdict};
 use crate::client::burst::FULL;
 use crate::error::{Error, Result};
+use crate::store::Number;
 
 /// The frames that a publish store keeps, by number.
 pub(crate) trait StoredFrames: Send + Sync {
@@ -36,6 +37,8 @@ pub(super) struct Sequences {
     stored: u64,
     /// A thread is fetching what is missing.
     fetching: bool,
+    /// The last number that was written, with its digits.
+    number: Number,
 }
 
 impl Sequences {
@@ -62,7 +65,7 @@ impl Link {
         self: &Arc<Self>,
         sender: impl Fn() -> Sender,
         sequence: u64,
-        mut encode: impl FnMut(&mut Vec<u8>) -> Result<()>,
+        mut encode: impl FnMut(&Number, &mut Vec<u8>) -> Result<()>,
         queued: impl Fn(u64),
     ) -> Result<(), Refusal> {
         let mut state = self.state.lock();
@@ -80,7 +83,7 @@ impl Link {
             if !sequences.open || sequences.fetching || sequence <= sequences.sent {
                 return Ok(());
             }
-            if state.front.len() > ROOM && state.writing {
+            if state.front.len() > self.room && state.writing {
                 let sender = sender();
                 if !sender.never_waits {
                     self.changed.wait(&mut state);
@@ -95,8 +98,10 @@ impl Link {
             if sequence > sequences.sent + 1 {
                 return self.fetch_missing(state, &sender());
             }
-            encode(&mut state.front).map_err(Refusal::Frame)?;
-            state.sequences.sent = sequence;
+            let State { front, sequences, .. } = &mut *state;
+            sequences.number.turn_to(sequence);
+            encode(&sequences.number, front).map_err(Refusal::Frame)?;
+            sequences.sent = sequence;
             queued(state.version);
             let buffered = state.front.len();
             if state.writing || state.burst.added(buffered, Instant::now) == Verdict::Hold {
