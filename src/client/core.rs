@@ -261,17 +261,17 @@ impl Core {
     /// handle does.
     pub(crate) fn close(&self, limit: Option<Duration>) {
         let hangs = is_any_receive_thread(self.id) || ListenerScope::is_inside(self.id);
-        if !self.threads.begin_close(!hangs, limit) {
-            return;
-        }
-        let deadline = limit.map(|limit| Instant::now() + limit);
-        let left = || deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-        {
+        let cancel = || {
             let mut session = self.session.lock();
             session.closing = true;
             session.closed = true;
             session.cancel_repair();
+        };
+        if !self.threads.begin_close(!hangs, limit, cancel) {
+            return;
         }
+        let deadline = limit.map(|limit| Instant::now() + limit);
+        let left = || deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
         if !hangs {
             self.link.drain(left().unwrap_or(DRAIN).min(DRAIN));
         }
@@ -339,9 +339,12 @@ impl Threads {
     }
 
     /// Makes the caller the one who closes. If somebody else is at it, waits for them if `wait`, and returns false.
-    fn begin_close(&self, wait: bool, limit: Option<Duration>) -> bool {
+    ///
+    /// `cancel` is called before anybody is woken by it, so that they find what they did to be cancelled.
+    fn begin_close(&self, wait: bool, limit: Option<Duration>, cancel: impl FnOnce()) -> bool {
         let mut closing = self.closing.lock();
         if !*closing {
+            cancel();
             *closing = true;
             // Whoever sleeps until then wakes up.
             self.closed.notify_all();
