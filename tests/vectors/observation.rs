@@ -45,8 +45,8 @@ impl Log {
             last.add("last_chance", fields);
         });
         let failures = Arc::clone(self);
-        client.set_exception_listener(move |_: &UnhandledError| {
-            failures.add("exception_listener", Object::new());
+        client.set_exception_listener(move |failure: &UnhandledError| {
+            failures.add("exception_listener", fields([("error", failure.to_string())]));
         });
     }
 
@@ -107,13 +107,17 @@ impl Log {
         let seen = self.seen.lock().expect("no panic");
         for event in seen.keys().map(String::as_str).chain(expected.keys().copied()) {
             let (ours, theirs) = (seen.get(event), expected.get(event));
-            if ours.map_or(&[][..], Vec::as_slice) != theirs.map_or(&[][..], Vec::as_slice) {
-                let list =
-                    |list: Option<&Vec<Object>>| Value::from(list.cloned().unwrap_or_default()).to_string();
+            let list = |list: Option<&Vec<Object>>| list.cloned().unwrap_or_default();
+            // Errors are worded as one likes.
+            let alike = match event {
+                "exception_listener" => list(ours).len() == list(theirs).len(),
+                _ => list(ours) == list(theirs),
+            };
+            if !alike {
                 return Err(format!(
                     "`{event}` differs\n    recorded {}\n    seen     {}",
-                    list(theirs),
-                    list(ours)
+                    Value::from(list(theirs)),
+                    Value::from(list(ours))
                 ));
             }
         }
@@ -124,7 +128,7 @@ impl Log {
 /// A recorded observation with our ids and sequences, and with the data as one kind of text.
 fn renamed(observed: &Observed, ids: &Renaming) -> std::result::Result<Object, String> {
     match observed.event.as_str() {
-        "exception_listener" => Ok(Object::new()),
+        "exception_listener" => Ok(observed.fields.clone()),
         "failed_write" => {
             let mut fields = observed.fields.clone();
             let mut message = fields["message"].as_object().cloned().unwrap_or_default();

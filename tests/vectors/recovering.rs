@@ -2,13 +2,12 @@
 //! by itself.
 
 use std::sync::Arc;
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use amps_client::testing::{ConnectionScript, LogonAck, ScriptedPeer};
 use amps_client::{
-    AckType, Authenticator, ConnectionInfo, DefaultAuthenticator, Error, FixedDelayStrategy, HAClient,
-    MemoryPublishStore, PublishStore, Result, ServerChooser,
+    AckType, Authenticator, ConnectionInfo, ConnectionState, DefaultAuthenticator, Error, FixedDelayStrategy,
+    HAClient, MemoryPublishStore, PublishStore, Result, ServerChooser,
 };
 use serde_json::Value;
 
@@ -77,17 +76,9 @@ fn after_disconnect() -> (Result<()>, usize) {
     let plan = plan(false, Some(Arc::clone(&store)));
     let watched = Watched::plain(&plan, |c| c.logon().wait("lost").close(), ConnectionScript::idle);
     watched.start().expect("a granted logon");
-    lose(&watched);
-    (watched.client.publish("t", "1").map(drop), store.unpersisted_count())
-}
-
-/// Loses the connection, and waits until the client has noticed.
-fn lose(watched: &Watched) {
     watched.lose().expect("the script waits");
-    let deadline = Instant::now() + crate::support::SOON;
-    while watched.client.is_connected() && Instant::now() < deadline {
-        thread::sleep(Duration::from_micros(100));
-    }
+    watched.wait_for(ConnectionState::Shutdown);
+    (watched.client.publish("t", "1").map(drop), store.unpersisted_count())
 }
 
 /// The server says that it has processed everything, and never that anything is durable.
@@ -105,7 +96,8 @@ fn down(store: Option<Arc<MemoryPublishStore>>) -> Watched {
     let watched = Watched::plain(&plan(true, store), first, ConnectionScript::idle);
     watched.start().expect("a granted logon");
     watched.client.set_retry_on_disconnect(false);
-    lose(&watched);
+    watched.lose().expect("the script waits");
+    watched.wait_for(ConnectionState::Disconnected);
     watched
 }
 

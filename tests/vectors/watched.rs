@@ -77,6 +77,11 @@ impl Watched {
         held.extend((0..missing).map_while(|_| self.states.recv_timeout(SOON).ok()));
     }
 
+    /// Waits for a state, whatever comes before it.
+    pub(crate) fn wait_for(&self, state: ConnectionState) {
+        while self.states.recv_timeout(SOON).is_ok_and(|next| next != state) {}
+    }
+
     /// These states are announced next, and none besides; nothing is said by what is no list.
     pub(crate) fn announces(&self, recorded: &Value) -> std::result::Result<(), String> {
         if !recorded.is_array() {
