@@ -185,8 +185,8 @@ impl Client {
     /// Publishes a message. Returns its sequence number, which is 0 without a publish store.
     ///
     /// Does not wait for the server. The frame is written before the call returns; only in a burst, when calls follow each
-    /// other faster than a write takes, frames leave together, none much later than 50 µs. Blocks while the server does not
-    /// take its bytes, and in an outage until it has ended (see
+    /// other faster than a write takes, frames leave together: none much later than 50 µs while the calls go on, the last
+    /// ones within about 200 µs. Blocks while the server does not take its bytes, and in an outage until it has ended (see
     /// [`set_retry_on_disconnect`](Client::set_retry_on_disconnect)). On the receive thread and in a state listener it never
     /// blocks.
     ///
