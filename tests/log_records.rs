@@ -67,6 +67,22 @@ fn a_handler_that_holds_the_receive_thread_for_half_an_interval_is_logged_and_co
     assert_eq!(scene.client.slow_handler_count(), 1);
 }
 
+/// M-24: nothing else tells that it is the reader of a stream who holds up the connection.
+#[test]
+fn a_stream_that_stays_full_is_logged_once() {
+    let log = Capture::start();
+    let scene = Scene::logged_on("c");
+    let mut stream = scene.accepted("subscribe", |client| client.subscribe("t", ""));
+    stream.set_max_depth(1, 1000).unwrap();
+    let id = stream.sub_id().unwrap().to_owned();
+    (0..4).for_each(|n| scene.send(&id, &n.to_string()));
+    let record = log.wait_for("is full and not read");
+    assert_eq!((record.level, record.target.as_str()), (Level::Warn, "amps::stream"));
+    let read: Vec<_> = (0..4).map(|_| stream.next_timeout(SOON).unwrap().unwrap().data().to_vec()).collect();
+    assert_eq!(read, [b"0", b"1", b"2", b"3"]);
+    assert_eq!(log.with("is full and not read").len(), 1);
+}
+
 /// `api-surface` 23: levels and targets.
 #[test]
 fn losses_are_warnings_and_changes_of_state_are_informations() {

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use amps_client::testing::Frame;
 use amps_client::{AckType, CommandType, Error, ErrorKind, PublishStore, Selector, StoreEntry};
 
 use crate::support::TempDir;
@@ -59,6 +60,7 @@ contract!(promises: [
     a_resize_handler_may_make_room_itself
     threads_share_the_numbers
     a_shared_handle_is_a_store_too
+    the_frame_that_sends_a_stored_message_is_given_with_its_number
 ]);
 
 fn stored(store: &Store, count: usize) -> Vec<u64> {
@@ -472,4 +474,19 @@ fn a_shared_handle_is_a_store_too(store: Store) {
     shared.bind("desk").unwrap();
     assert_eq!(shared.lowest_unpersisted(), Some(number));
     assert!(shared.take_damage_reports().is_empty());
+}
+
+/// `PublishStore::store_framed`: the frame replaces what was in the buffer, and is what a replay would send.
+fn the_frame_that_sends_a_stored_message_is_given_with_its_number(store: Store) {
+    let mut frame = b"what was here before".to_vec();
+    for payload in ["{}", "", "a longer one than those before"] {
+        let entry = publish(payload.as_bytes());
+        let sequence = store.store_framed(&entry, &mut frame).unwrap();
+        let sent = Frame::parse(frame.get(4..).unwrap()).unwrap();
+        assert_eq!(frame[..4], (frame.len() as u32 - 4).to_be_bytes(), "{payload}");
+        assert_eq!((sent.header("t"), sent.payload()), (Some(entry.topic), payload.as_bytes()));
+        assert_eq!(sent.header("s"), Some(sequence.to_string().as_str()));
+        assert_eq!(sent.header("a"), Some("persisted"));
+        assert_eq!(single(&*store, sequence), Some(Owned::of(&entry)));
+    }
 }

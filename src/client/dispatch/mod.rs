@@ -412,7 +412,7 @@ impl Dispatcher {
     /// Puts what was set aside into its streams. A stream that is full is waited for, with the beats going on; the
     /// others get theirs first, since their readers may be who makes room.
     fn hand_over(&mut self, block: &Arc<Block>, clockwork: &mut Clockwork) {
-        let mut full_since = None;
+        let (mut full_since, mut told) = (None, false);
         while !self.batches.is_empty() {
             let spare = &mut self.spare;
             self.batches.retain_mut(|(queue, messages)| {
@@ -428,20 +428,23 @@ impl Dispatcher {
                 return self.batches.drain(..).for_each(|(queue, mut rest)| queue.force(block, &mut rest));
             }
             clockwork.tick();
+            let since = *full_since.get_or_insert_with(Instant::now);
             full.wait_for_room(IDLE_TICK);
-            if full_since
-                .get_or_insert_with(|| Some(Instant::now()))
-                .is_some_and(|at| at.elapsed() >= FULL_FOR_LONG)
-            {
-                full_since = Some(None);
-                let queued = full.len();
-                log::warn!(
-                    target: "amps::stream",
-                    "a stream of {queued} messages is full and not read: the connection stands still until it is"
-                );
+            if !told && since.elapsed() >= FULL_FOR_LONG {
+                told = true;
+                warn_of_full(full);
             }
         }
     }
+}
+
+#[cold]
+fn warn_of_full(queue: &StreamQueue) {
+    let queued = queue.len();
+    log::warn!(
+        target: "amps::stream",
+        "a stream of {queued} messages is full and not read: the connection stands still until it is"
+    );
 }
 
 /// What a run of calls needs to know to go on.
