@@ -143,8 +143,7 @@ impl Message {
 
     #[inline]
     pub(crate) fn text(&self, field: Field) -> Option<&str> {
-        // The reader of headers leaves nothing but UTF-8 behind.
-        self.bytes(field).and_then(|value| std::str::from_utf8(value).ok())
+        self.block.text(self.entry, field)
     }
 
     /// The password of a logon or of its answer; empty without one. Never shown to the application.

@@ -12,8 +12,9 @@ use std::any::Any;
 use std::sync::Arc;
 
 use super::fields::{CommandType, Field};
-use super::grammar::{self, FieldSet, HeaderError, HeaderScan, Span};
+use super::grammar::{self, HeaderError, HeaderScan};
 use super::shape::Prediction;
+use super::span::{FieldIndex, Span};
 
 /// Bytes received, and what was found in them.
 #[derive(Debug, Clone, Default)]
@@ -22,6 +23,8 @@ pub(crate) struct Block {
     entries: Vec<Entry>,
     layouts: Vec<Layout>,
     spans: Vec<Span>,
+    /// The outer headers of `sow` frames, one behind the other: found to be text once, and not for each of their records.
+    outer_text: String,
     receiver: Option<Receiver>,
 }
 
@@ -35,21 +38,23 @@ pub(crate) struct Entry {
     body: u32,
     end: u32,
     layout: u32,
-    /// The entry of the outer header if this is a record of a `sow` frame, [`NO_OUTER`] otherwise.
+    /// Where in `Block::outer_text` the outer header of a record starts; [`NO_OUTER`] if this is no record.
     outer: u32,
 }
 
 const NO_OUTER: u32 = u32::MAX;
 /// In `Entry::layout`: the header is byte for byte that of the entry before.
 const REPEATED: u32 = 1 << 31;
+/// The index of no layout.
+const NO_LAYOUT: u32 = REPEATED - 1;
 
 /// The shape of a header: its command, and a run of `Block::spans`.
 #[derive(Debug, Clone, Copy)]
 struct Layout {
     first: u32,
-    count: u16,
+    count: u8,
     command: CommandType,
-    fields: FieldSet,
+    index: FieldIndex,
 }
 
 /// Why the bytes are no frames; the connection cannot go on.
@@ -84,6 +89,8 @@ pub(crate) struct HeaderReader {
     scan: HeaderScan,
     frames: Prediction,
     records: Prediction,
+    /// The layout of the outer header that the layout of `records` was made with.
+    outer_layout: u32,
 }
 
 /// The header of the last plain frame of a walk, for comparison with the next.
@@ -155,8 +162,10 @@ impl Block {
         self.entries.clear();
         self.layouts.clear();
         self.spans.clear();
+        self.outer_text.clear();
         reader.frames.layout = None;
         reader.records.layout = None;
+        reader.outer_layout = NO_LAYOUT;
         let filled = filled.min(self.bytes.len());
         let mut at = 0;
         let mut previous = Previous::default();
@@ -252,8 +261,14 @@ impl Block {
         layout: u32,
         reader: &mut HeaderReader,
     ) -> Result<(), WireError> {
-        let outer = self.entries.len();
+        let first = self.entries.len();
         self.push(head, at, at, layout, NO_OUTER);
+        let outer = self.outer_text.len() as u32;
+        self.outer_text.push_str(grammar::as_text(self.bytes.get_mut(head..at).unwrap_or_default()));
+        if reader.outer_layout != layout {
+            reader.outer_layout = layout;
+            reader.records.layout = None;
+        }
         while at < end {
             let rest = self.bytes.get_mut(at..end).unwrap_or_default();
             if rest.first() != Some(&b'{') && rest.iter().all(u8::is_ascii_whitespace) {
@@ -261,13 +276,13 @@ impl Block {
             }
             match record(rest, reader) {
                 Ok((length, size)) => {
-                    let layout = self.predicted_layout(&mut reader.records);
-                    self.push(at, at + length, at + length + size, layout, outer as u32);
+                    let layout = self.record_layout(reader);
+                    self.push(at, at + length, at + length + size, layout, outer);
                     at += length + size;
                 }
                 Err(error) => {
                     // Nothing of a corrupt frame is delivered.
-                    self.entries.truncate(outer);
+                    self.entries.truncate(first);
                     return Err(error);
                 }
             }
@@ -281,61 +296,94 @@ impl Block {
         if let Some(layout) = prediction.layout {
             return layout;
         }
-        let first = self.spans.len() as u32;
-        let spans = prediction.spans();
-        self.spans.extend_from_slice(spans);
-        // At most one span for each of the 37 fields.
-        let (count, fields) = (spans.len() as u16, FieldSet::of(spans));
-        self.layouts.push(Layout { first, count, command: prediction.command(), fields });
-        let layout = (self.layouts.len() - 1) as u32;
+        let layout = self.add_layout(prediction.command(), prediction.spans(), NO_LAYOUT);
         prediction.layout = Some(layout);
         layout
     }
 
+    /// The layout of a record: its own fields, and those of the outer header that it does not have itself.
     #[inline]
-    fn spans_of(&self, layout: Layout) -> &[Span] {
-        let first = layout.first as usize;
-        self.spans.get(first..first + layout.count as usize).unwrap_or_default()
+    fn record_layout(&mut self, reader: &mut HeaderReader) -> u32 {
+        let records = &mut reader.records;
+        if let Some(layout) = records.layout {
+            return layout;
+        }
+        let layout = self.add_layout(records.command(), records.spans(), reader.outer_layout);
+        records.layout = Some(layout);
+        layout
+    }
+
+    /// Empty values are left out: they count as absent, whatever the header.
+    fn add_layout(&mut self, command: CommandType, own: &[Span], outer: u32) -> u32 {
+        let first = self.spans.len();
+        self.spans.extend(own.iter().filter(|span| !span.is_empty()));
+        let own = first..self.spans.len();
+        let outer = self.layouts.get(outer as usize).map_or(0..0, Layout::range);
+        for place in outer {
+            let Some(span) = self.spans.get(place).copied() else { continue };
+            if !self.spans.get(own.clone()).unwrap_or_default().iter().any(|own| own.is_same_field(span)) {
+                self.spans.push(span.of_outer());
+            }
+        }
+        let spans = self.spans.get(first..).unwrap_or_default();
+        // At most one span for each of the 37 fields.
+        let (count, index) = (spans.len() as u8, FieldIndex::of(spans));
+        self.layouts.push(Layout { first: first as u32, count, command, index });
+        (self.layouts.len() - 1) as u32
     }
 
     #[inline]
-    fn layout_of(&self, entry: Entry) -> Layout {
-        let index = (entry.layout & !REPEATED) as usize;
-        self.layouts.get(index).copied().unwrap_or(Layout {
-            first: 0,
-            count: 0,
-            command: CommandType::Unknown,
-            fields: FieldSet::default(),
-        })
+    fn layout(&self, layout: u32) -> Option<&Layout> {
+        self.layouts.get((layout & !REPEATED) as usize)
+    }
+
+    #[inline]
+    fn spans_of(&self, layout: &Layout) -> &[Span] {
+        self.spans.get(layout.range()).unwrap_or_default()
+    }
+
+    #[inline]
+    fn span(&self, entry: Entry, field: Field) -> Option<Span> {
+        let layout = self.layout(entry.layout)?;
+        self.spans.get(layout.first as usize + layout.index.position(field)?).copied()
     }
 
     /// The value of a field, decoded; `None` if it is absent or empty. A record falls back on its outer header.
     #[inline]
     pub(crate) fn field(&self, entry: Entry, field: Field) -> Option<&[u8]> {
-        match self.own_field(entry, field) {
-            None if entry.outer != NO_OUTER => {
-                let outer = *self.entries.get(entry.outer as usize)?;
-                self.own_field(outer, field)
-            }
-            found => found,
+        let span = self.span(entry, field)?;
+        match span.is_of_outer() {
+            true => self.outer_value(entry, span).map(str::as_bytes),
+            false => self.own_value(entry, span),
+        }
+    }
+
+    /// The same as text.
+    #[inline]
+    pub(crate) fn text(&self, entry: Entry, field: Field) -> Option<&str> {
+        let span = self.span(entry, field)?;
+        match span.is_of_outer() {
+            true => self.outer_value(entry, span),
+            // The reader of headers leaves nothing but UTF-8 behind.
+            false => self.own_value(entry, span).and_then(|value| std::str::from_utf8(value).ok()),
         }
     }
 
     #[inline]
-    fn own_field(&self, entry: Entry, field: Field) -> Option<&[u8]> {
-        let layout = self.layout_of(entry);
-        if !layout.fields.has(field) {
-            return None;
-        }
-        let span = self.spans_of(layout).iter().find(|span| span.is(field))?;
+    fn own_value(&self, entry: Entry, span: Span) -> Option<&[u8]> {
         let head = entry.head as usize;
-        let value = self.bytes.get(head + span.start()..head + span.end())?;
-        (!value.is_empty()).then_some(value)
+        self.bytes.get(head + span.start()..head + span.end())
+    }
+
+    #[inline]
+    fn outer_value(&self, entry: Entry, span: Span) -> Option<&str> {
+        let outer = entry.outer as usize;
+        self.outer_text.get(outer + span.start()..outer + span.end())
     }
 
     #[inline]
     pub(crate) fn command(&self, entry: Entry) -> CommandType {
-        self.layout_of(entry).command
+        self.layout(entry.layout).map_or(CommandType::Unknown, |layout| layout.command)
     }
 
     #[inline]
@@ -346,33 +394,36 @@ impl Block {
     /// A block of its own that holds a copy of this message and nothing else, and the message's place in it.
     pub(crate) fn detach(&self, entry: Entry) -> (Block, Entry) {
         let mut copy = Block::default().received_by(self.receiver.clone());
-        let mut entry = entry;
-        if let Some(outer) = self.entries.get(entry.outer as usize) {
-            entry.outer = 0;
-            let outer = copy.adopt(self, *outer);
-            copy.entries.push(outer);
+        let bytes = self.bytes.get(entry.head as usize..entry.end as usize).unwrap_or_default();
+        copy.bytes.extend_from_slice(bytes);
+        if let Some(layout) = self.layout(entry.layout) {
+            copy.spans.extend_from_slice(self.spans_of(layout));
+            copy.layouts.push(Layout { first: 0, ..*layout });
         }
-        let entry = copy.adopt(self, entry);
+        if entry.is_record() {
+            let length = copy.spans.iter().filter(|span| span.is_of_outer()).map(|span| span.end()).max();
+            let outer = entry.outer as usize;
+            let text = self.outer_text.get(outer..outer + length.unwrap_or_default());
+            copy.outer_text.push_str(text.unwrap_or_default());
+        }
+        let entry = Entry {
+            head: 0,
+            body: entry.body - entry.head,
+            end: entry.end - entry.head,
+            layout: 0,
+            outer: if entry.is_record() { 0 } else { NO_OUTER },
+        };
         copy.entries.push(entry);
         (copy, entry)
     }
+}
 
-    /// Copies the bytes and the layout of one entry.
-    fn adopt(&mut self, from: &Block, entry: Entry) -> Entry {
-        let layout = from.layout_of(entry);
-        let first = self.spans.len() as u32;
-        self.spans.extend_from_slice(from.spans_of(layout));
-        self.layouts.push(Layout { first, ..layout });
-        let head = self.bytes.len() as u32;
-        let bytes = from.bytes.get(entry.head as usize..entry.end as usize).unwrap_or_default();
-        self.bytes.extend_from_slice(bytes);
-        Entry {
-            head,
-            body: head + (entry.body - entry.head),
-            end: head + (entry.end - entry.head),
-            layout: (self.layouts.len() - 1) as u32,
-            outer: entry.outer,
-        }
+impl Layout {
+    /// Its spans among `Block::spans`.
+    #[inline]
+    fn range(&self) -> std::ops::Range<usize> {
+        let first = self.first as usize;
+        first..first + self.count as usize
     }
 }
 
@@ -408,8 +459,7 @@ fn record(rest: &mut [u8], reader: &mut HeaderReader) -> Result<(usize, usize), 
             length
         }
     };
-    let is_length = |s: &&Span| s.is(Field::MessageLength);
-    let span = records.spans().iter().find(is_length).ok_or(WireError::NoRecordLength)?;
+    let span = records.message_length().ok_or(WireError::NoRecordLength)?;
     let digits = rest.get(span.start()..span.end()).unwrap_or_default();
     let size = decimal(digits).ok_or(WireError::NoRecordLength)?;
     match usize::try_from(size) {
@@ -424,172 +474,20 @@ pub(crate) fn decimal(digits: &[u8]) -> Option<u64> {
     if digits.is_empty() {
         return None;
     }
-    digits.iter().try_fold(0_u64, |value, digit| {
-        let digit = digit.wrapping_sub(b'0');
-        if digit > 9 { None } else { value.checked_mul(10)?.checked_add(u64::from(digit)) }
-    })
+    // So many digits cannot overflow.
+    let (safe, rest) = digits.split_at(digits.len().min(19));
+    let mut value = 0_u64;
+    for byte in safe {
+        value = value * 10 + digit(*byte)?;
+    }
+    rest.iter().try_fold(value, |value, byte| value.checked_mul(10)?.checked_add(digit(*byte)?))
+}
+
+#[inline]
+fn digit(byte: u8) -> Option<u64> {
+    let digit = byte.wrapping_sub(b'0');
+    (digit <= 9).then_some(u64::from(digit))
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::MAX_FRAME;
-    use super::*;
-
-    fn framed(bodies: &[&[u8]]) -> Vec<u8> {
-        let mut out = Vec::new();
-        for body in bodies {
-            out.extend_from_slice(&(body.len() as u32).to_be_bytes());
-            out.extend_from_slice(body);
-        }
-        out
-    }
-
-    fn walked(bytes: &[u8]) -> (Block, Walk) {
-        let mut block = Block::with_capacity(bytes.len());
-        block.copy_to_front(bytes);
-        let walk = block.walk(bytes.len(), MAX_FRAME, &mut HeaderReader::default());
-        (block, walk)
-    }
-
-    /// Command, topic, key and payload of every message.
-    fn found(block: &Block) -> Vec<(CommandType, String, String, Vec<u8>)> {
-        let text = |e, f| String::from_utf8(block.field(e, f).unwrap_or_default().to_vec()).unwrap();
-        let messages =
-            block.entries().iter().filter(|e| e.is_record() || block.command(**e) != CommandType::Sow);
-        messages
-            .map(|e| {
-                (
-                    block.command(*e),
-                    text(*e, Field::Topic),
-                    text(*e, Field::SowKey),
-                    block.payload(*e).to_vec(),
-                )
-            })
-            .collect()
-    }
-
-    const SOW: &[u8] =
-        br#"{"c":"sow","t":"orders","query_id":"auto7","bs":2}{"k":"111","l":8}{"id":1}{"k":"222","l":9,"x":"abc"}{"id":22}"#;
-
-    /// `wire-protocol` section 16, example 21, and 6.2: records start from a fresh copy of the outer header.
-    #[test]
-    fn a_sow_frame_holds_one_message_per_record() {
-        let (block, walk) = walked(&framed(&[SOW]));
-        assert_eq!(walk.error, None);
-        let entries = block.entries();
-        assert_eq!(entries.len(), 3);
-        assert_eq!(found(&block).len(), 2);
-        assert_eq!(block.payload(entries[2]), br#"{"id":22}"#);
-        assert_eq!(block.field(entries[2], Field::CorrelationId), Some(&b"abc"[..]));
-        assert_eq!(block.field(entries[1], Field::CorrelationId), None);
-        assert_eq!(block.field(entries[1], Field::QueryId), Some(&b"auto7"[..]));
-    }
-
-    #[test]
-    fn an_x_of_one_record_does_not_leak_into_the_next() {
-        let body = br#"{"c":"sow","query_id":"q"}{"k":"1","l":1,"x":"a"}1{"k":"2","l":1}2"#;
-        let (block, _) = walked(&framed(&[body]));
-        assert_eq!(block.field(block.entries()[2], Field::CorrelationId), None);
-    }
-
-    #[test]
-    fn a_newline_between_records_and_an_empty_payload_are_legal() {
-        let (block, walk) = walked(&framed(&[b"{\"c\":\"sow\"}{\"l\":0}\n{\"l\":2}ab\n"]));
-        assert_eq!(walk.error, None);
-        assert_eq!(
-            found(&block).iter().map(|m| m.3.clone()).collect::<Vec<_>>(),
-            [b"".to_vec(), b"ab".to_vec()]
-        );
-    }
-
-    #[test]
-    fn corrupt_frames_end_the_walk_and_deliver_nothing_of_themselves() {
-        let good = br#"{"c":"p","t":"t"}x"#;
-        let broken: &[(&[u8], WireError)] = &[
-            (b"abc", WireError::Header(HeaderError::Missing)),
-            (b"{}", WireError::NoCommand),
-            (b"{\"t\":\"x\"}", WireError::NoCommand),
-            (b"{\"c\":\"sow\"}abc", WireError::Header(HeaderError::Missing)),
-            (b"{\"c\":\"sow\"}{\"l\":1}a{\"k\":\"1\"}a", WireError::NoRecordLength),
-            (b"{\"c\":\"sow\"}{\"l\":\"x\"}a", WireError::NoRecordLength),
-            (b"{\"c\":\"sow\"}{\"l\":9}a", WireError::RecordTooLong(9)),
-            (b"{\"c\":\"sow\"}{\"l\":18446744073709551615}a", WireError::RecordTooLong(u64::MAX)),
-        ];
-        for (bad, error) in broken {
-            let (block, walk) = walked(&framed(&[good, bad, good]));
-            assert_eq!(walk.error.as_ref(), Some(error));
-            assert_eq!(found(&block).len(), 1);
-            assert_eq!(walk.consumed, 4 + good.len());
-        }
-    }
-
-    /// `wire-protocol` 2.2.
-    #[test]
-    fn a_length_above_the_limit_is_an_error_and_a_zero_length_is_skipped() {
-        let (_, walk) = walked(&[0x80, 0, 0, 0]);
-        assert_eq!(walk.error, Some(WireError::FrameTooLong(0x8000_0000, MAX_FRAME)));
-        let (block, walk) = walked(&framed(&[b"", br#"{"c":"p"}"#, b"", b"", br#"{"c":"p"}"#]));
-        assert_eq!((found(&block).len(), walk.error), (2, None));
-    }
-
-    #[test]
-    fn an_incomplete_frame_says_how_long_it_will_be() {
-        let whole = framed(&[br#"{"c":"p","t":"a"}x"#, br#"{"c":"p","t":"b"}"#]);
-        let first = 4 + 18;
-        for cut in first..whole.len() {
-            let (block, walk) = walked(&whole[..cut]);
-            assert_eq!((walk.consumed, found(&block).len()), (first, 1), "{cut}");
-            assert_eq!(walk.wanted, if cut < first + 4 { 0 } else { 4 + 17 });
-        }
-    }
-
-    #[test]
-    fn a_repeated_header_is_recognised_only_if_every_byte_is_the_same() {
-        let a = br#"{"c":"p","t":"a","sids":"1"}first"#;
-        let b = br#"{"c":"p","t":"a","sids":"1"}{"c":"p"}"#;
-        let c = br#"{"c":"p","t":"b","sids":"1"}third"#;
-        let (block, _) = walked(&framed(&[a, b, c, a]));
-        let repeated: Vec<_> = block.entries().iter().map(|e| e.is_repeated()).collect();
-        assert_eq!(repeated, [false, true, false, false]);
-        let topics: Vec<_> = found(&block).into_iter().map(|m| m.1).collect();
-        assert_eq!(topics, ["a", "a", "b", "a"]);
-        assert_eq!(block.payload(block.entries()[1]), br#"{"c":"p"}"#);
-        assert_eq!(block.layouts.len(), 1, "one shape");
-    }
-
-    #[test]
-    fn headers_of_one_shape_and_different_commands_are_told_apart() {
-        let (block, _) = walked(&framed(&[br#"{"c":"oof","t":"a"}"#, br#"{"c":"ack","t":"a"}"#]));
-        let commands: Vec<_> = block.entries().iter().map(|e| block.command(*e)).collect();
-        assert_eq!(commands, [CommandType::Oof, CommandType::Ack]);
-    }
-
-    #[test]
-    fn a_header_rewritten_by_its_escapes_is_not_compared_with() {
-        let raw = br#"{"c":"p","t":"a\"b"}x"#;
-        let (block, _) = walked(&framed(&[raw, raw]));
-        assert!(!block.entries()[1].is_repeated());
-        assert_eq!(found(&block)[1].1, "a\"b");
-    }
-
-    /// Splitting changes nothing: what follows an incomplete frame is found by the next walk.
-    #[test]
-    fn every_split_of_a_stream_gives_the_same_messages() {
-        let stream = framed(&[
-            br#"{"c":"p","t":"a","sids":"1"}one"#,
-            br#"{"c":"p","t":"a","sids":"1"}two"#,
-            SOW,
-            b"",
-            br#"{"c":"oof","t":"b\\c","k":"9"}"#,
-            br#"{"c":"p","t":"a","sids":"1"}three"#,
-        ]);
-        let whole = found(&walked(&stream).0);
-        assert_eq!(whole.len(), 6);
-        for cut in 0..=stream.len() {
-            let (block, walk) = walked(&stream[..cut]);
-            let mut got = found(&block);
-            got.extend(found(&walked(&stream[walk.consumed..]).0));
-            assert_eq!(got, whole, "cut at {cut}");
-        }
-    }
-}
+mod tests;

@@ -8,67 +8,10 @@
 pub(crate) mod pairs;
 
 use super::fields::{Field, pack};
+use super::span::Span;
 
-/// Where the value of one field lies, relative to the start of the frame: eight bits of field, 28 each of start and
-/// length.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Span(u64);
-
-const WIDTH: u32 = 28;
-const MASK: u64 = (1 << WIDTH) - 1;
-
-/// Headers above this size cannot be addressed by a [`Span`]; a real one is a few hundred bytes.
-pub(crate) const MAX_HEADER: usize = MASK as usize;
-
-impl Span {
-    /// The caller keeps `start` and `end` within [`MAX_HEADER`].
-    #[inline]
-    fn new(field: Field, start: usize, end: usize) -> Span {
-        Span((field as u64) << (2 * WIDTH) | (start as u64) << WIDTH | (end - start) as u64)
-    }
-
-    #[inline]
-    pub(crate) fn is(self, field: Field) -> bool {
-        self.0 >> (2 * WIDTH) == field as u64
-    }
-
-    /// The field as a bit of a [`FieldSet`].
-    #[inline]
-    fn bit(self) -> u64 {
-        1 << (self.0 >> (2 * WIDTH))
-    }
-
-    #[inline]
-    pub(crate) fn start(self) -> usize {
-        (self.0 >> WIDTH & MASK) as usize
-    }
-
-    #[inline]
-    pub(crate) fn end(self) -> usize {
-        self.start() + (self.0 & MASK) as usize
-    }
-}
-
-impl std::fmt::Debug for Span {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}@{}..{}", self.0 >> (2 * WIDTH), self.start(), self.end())
-    }
-}
-
-/// The fields that a header has, to tell at once that one is absent.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct FieldSet(u64);
-
-impl FieldSet {
-    pub(crate) fn of(spans: &[Span]) -> FieldSet {
-        FieldSet(spans.iter().fold(0, |set, span| set | span.bit()))
-    }
-
-    #[inline]
-    pub(crate) fn has(self, field: Field) -> bool {
-        self.0 >> field as u64 & 1 == 1
-    }
-}
+/// Headers above this size are refused; a real one is a few hundred bytes.
+pub(crate) const MAX_HEADER: usize = Span::LIMIT;
 
 /// Why a header cannot be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -362,6 +305,12 @@ fn make_utf8(mut text: &mut [u8]) -> bool {
         changed = true;
     }
     changed
+}
+
+/// A header that was read, as text of the same length. Its values are UTF-8; what else is none becomes `?`.
+pub(crate) fn as_text(header: &mut [u8]) -> &str {
+    make_utf8(header);
+    std::str::from_utf8(header).unwrap_or_default()
 }
 
 /// A number, `true`, `false` or `null`, or a nested value, which is skipped.

@@ -11,6 +11,7 @@
 //! * [`fields`]: the header keys, command names, ack types and statuses.
 //! * [`grammar`]: the header text, read in place and written exactly.
 //! * [`shape`]: the same header again with other values, without reading it.
+//! * [`span`]: where the values of a header lie.
 //! * [`block`]: a receive buffer, and the messages found in it.
 //! * [`frame`]: one outgoing frame, its length patched when it is complete.
 
@@ -19,6 +20,7 @@ pub(crate) mod fields;
 pub(crate) mod frame;
 pub(crate) mod grammar;
 mod shape;
+mod span;
 
 pub(crate) use block::{Block, Entry, WireError};
 pub(crate) use fields::Field;

@@ -6,7 +6,8 @@
 //! header again, and it says the same: a header that fits has exactly the spans of the header the shape was made from.
 
 use super::fields::{CommandType, Field};
-use super::grammar::{HeaderScan, Span};
+use super::grammar::HeaderScan;
+use super::span::Span;
 
 /// Headers above this size are read each time.
 const LONGEST: usize = 512;
@@ -16,6 +17,8 @@ const LONGEST: usize = 512;
 pub(crate) struct Prediction {
     command: CommandType,
     spans: Vec<Span>,
+    /// The one of them that says how long the payload is.
+    message_length: Option<Span>,
     shape: Shape,
     /// Where the current walk keeps the layout of these spans.
     pub(crate) layout: Option<u32>,
@@ -24,7 +27,8 @@ pub(crate) struct Prediction {
 impl Default for Prediction {
     fn default() -> Prediction {
         let shape = Shape::default();
-        Prediction { command: CommandType::Unknown, spans: Vec::new(), shape, layout: None }
+        let command = CommandType::Unknown;
+        Prediction { command, spans: Vec::new(), message_length: None, shape, layout: None }
     }
 }
 
@@ -43,6 +47,11 @@ impl Prediction {
         &self.spans
     }
 
+    #[inline]
+    pub(crate) fn message_length(&self) -> Option<Span> {
+        self.message_length
+    }
+
     /// Takes in a header that was read: the second in a row with the same spans makes the shape known.
     pub(crate) fn observe(&mut self, command: CommandType, header: &[u8], scan: &HeaderScan) {
         if self.command == command && self.spans == scan.spans() {
@@ -54,6 +63,7 @@ impl Prediction {
         self.command = command;
         self.spans.clear();
         self.spans.extend_from_slice(scan.spans());
+        self.message_length = self.spans.iter().find(|span| span.is(Field::MessageLength)).copied();
         self.shape.forget();
         self.layout = None;
     }
@@ -65,8 +75,6 @@ struct Shape {
     /// The length of such a header; 0 if no shape is known.
     length: usize,
     pieces: Vec<Piece>,
-    /// Where bare numbers stand: they must be digits and nothing else.
-    numbers: Vec<(usize, usize)>,
 }
 
 /// How many bytes are looked at together: as many as fit into a register of every 64-bit machine.
@@ -79,6 +87,16 @@ struct Piece {
     /// All ones where a byte must be as `expected` has it: everything but values, and the name of the command.
     fixed: [u8; LANES],
     expected: [u8; LANES],
+    /// All ones where a bare number stands: a digit and nothing else.
+    digit: [u8; LANES],
+}
+
+/// What a byte of a header is to the shape.
+#[derive(Clone, Copy, PartialEq)]
+enum Part {
+    Fixed,
+    Text,
+    Digit,
 }
 
 impl Shape {
@@ -88,25 +106,23 @@ impl Shape {
         if header.len() < LANES {
             return;
         }
+        let mut parts = vec![Part::Fixed; header.len()];
         for span in spans {
             let quoted = header.get(span.start().wrapping_sub(1)) == Some(&b'"');
             let value = header.get(span.start()..span.end()).unwrap_or_default();
-            // A bare value other than a plain number might end elsewhere in another header.
-            match quoted {
-                true => {}
-                false if is_number(value) => self.numbers.push((span.start(), span.end())),
-                false => return self.forget(),
-            }
+            let part = match quoted {
+                true if span.is(Field::Command) => continue,
+                true => Part::Text,
+                false if is_number(value) => Part::Digit,
+                // Another bare value might end elsewhere in another header.
+                false => return,
+            };
+            parts.get_mut(span.start()..span.end()).unwrap_or_default().fill(part);
         }
-        let is_value = |at: usize| {
-            let holds = |s: &Span| (s.start()..s.end()).contains(&at) && !s.is(Field::Command);
-            spans.iter().any(holds)
-        };
         let starts = (0..header.len() - LANES).step_by(LANES).chain([header.len() - LANES]);
-        for at in starts {
-            let Some(bytes) = header.get(at..).and_then(|rest| rest.first_chunk()) else { return };
-            self.pieces.push(Piece::new(at, bytes, is_value));
-        }
+        let piece =
+            |at| Some(Piece::new(at, header.get(at..)?.first_chunk()?, parts.get(at..)?.first_chunk()?));
+        self.pieces.extend(starts.filter_map(piece));
         self.length = header.len();
     }
 
@@ -114,7 +130,6 @@ impl Shape {
     fn forget(&mut self) {
         self.length = 0;
         self.pieces.clear();
-        self.numbers.clear();
     }
 
     /// The length of the header at the start of `frame`, if it has this shape.
@@ -125,28 +140,30 @@ impl Shape {
         for piece in &self.pieces {
             piece.look(header.get(piece.at..)?.first_chunk()?, &mut misfits);
         }
-        let numbers = |(start, end): &(usize, usize)| header.get(*start..*end).is_some_and(is_number);
-        (misfits == [0; LANES] && self.numbers.iter().all(numbers)).then_some(self.length)
+        (misfits == [0; LANES]).then_some(self.length)
     }
 }
 
 impl Piece {
-    fn new(at: usize, bytes: &[u8; LANES], is_value: impl Fn(usize) -> bool) -> Piece {
-        let fixed = std::array::from_fn(|lane| if is_value(at + lane) { 0 } else { 0xFF });
+    fn new(at: usize, bytes: &[u8; LANES], parts: &[Part; LANES]) -> Piece {
+        let lanes = |part| parts.map(|other| if other == part { 0xFF } else { 0 });
+        let (fixed, digit) = (lanes(Part::Fixed), lanes(Part::Digit));
         let mut expected = *bytes;
         expected.iter_mut().zip(fixed).for_each(|(byte, fixed)| *byte &= fixed);
-        Piece { at, fixed, expected }
+        Piece { at, fixed, expected, digit }
     }
 
     /// Adds to `misfits` where the bytes differ from what they must be or would end a value. Written so that the
     /// compiler turns it into a handful of vector instructions.
     #[inline]
     fn look(&self, bytes: &[u8; LANES], misfits: &mut [u8; LANES]) {
-        for (((misfit, byte), fixed), expected) in
-            misfits.iter_mut().zip(bytes).zip(self.fixed).zip(self.expected)
-        {
-            let ends = if *byte == b'"' { 0xFF } else { 0 } | if *byte == b'\\' { 0xFF } else { 0 };
-            *misfit |= ((byte & fixed) ^ expected) | (!fixed & (ends | (byte & 0x80)));
+        for lane in 0..LANES {
+            let (byte, fixed) = (bytes[lane], self.fixed[lane]);
+            let ends = if byte == b'"' { 0xFF } else { 0 } | if byte == b'\\' { 0xFF } else { 0 };
+            let above_nine = byte.wrapping_sub(b'0').saturating_sub(9);
+            misfits[lane] |= ((byte & fixed) ^ self.expected[lane])
+                | (!fixed & (ends | (byte & 0x80)))
+                | (self.digit[lane] & above_nine);
         }
     }
 }

@@ -33,6 +33,8 @@ pub(crate) struct Dispatcher {
     /// Messages of this read on their way into streams.
     batches: Vec<(Arc<StreamQueue>, Selection)>,
     spare: Vec<Selection>,
+    /// Room for the id of the query whose records are delivered.
+    query_id: String,
 }
 
 /// Where messages with a certain list of subscription ids go, as of a certain state of the routing table.
@@ -57,7 +59,8 @@ type Index = usize;
 
 impl Dispatcher {
     pub(crate) fn new(core: Arc<Core>) -> Dispatcher {
-        Dispatcher { core, targets: Targets::default(), batches: Vec::new(), spare: Vec::new() }
+        let (targets, batches) = (Targets::default(), Vec::new());
+        Dispatcher { core, targets, batches, spare: Vec::new(), query_id: String::new() }
     }
 
     /// Delivers every message of the block, unless the connection is ended on purpose meanwhile.
@@ -242,24 +245,36 @@ impl Dispatcher {
         let behind = block.entries().get(index + 1..).unwrap_or_default();
         let count = behind.iter().take_while(|entry| entry.is_record()).count();
         let end = index + 1 + count;
-        let Some(id) = message.query_id().map(str::to_owned) else { return end };
-        let mut range = index + 1..end;
+        let mut id = std::mem::take(&mut self.query_id);
+        id.clear();
+        id.push_str(message.query_id().unwrap_or_default());
+        self.records_of(&id, message, index + 1..end, clockwork);
+        self.query_id = id;
+        end
+    }
+
+    /// Delivers the records of a range. Those of a query that was cancelled are normal, and nobody's.
+    fn records_of(
+        &mut self,
+        id: &str,
+        message: &mut Message,
+        mut range: std::ops::Range<Index>,
+        clockwork: &mut Clockwork,
+    ) {
+        let block = Arc::clone(message.block());
         while !range.is_empty() && !clockwork.is_stopped() {
             let generation = self.core.routes.generation();
-            match self.core.routes.sink(&id) {
+            match self.core.routes.sink(id) {
                 Some(Sink::Stream(queue)) => {
-                    self.set_aside(&queue, range.start, range.len(), (0, 0), 0);
-                    return end;
+                    return self.set_aside(&queue, range.start, range.len(), (0, 0), 0);
                 }
                 Some(Sink::Handler(cell)) => {
                     self.hand_over(&block, clockwork);
                     self.run_records(&cell, message, &mut range, generation, clockwork);
                 }
-                // Rows of a query that was cancelled are normal, and nobody's.
-                None => return end,
+                None => return,
             }
         }
-        end
     }
 
     /// Calls a handler with records, until there are no more, it fails, or the routes have changed.

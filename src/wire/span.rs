@@ -1,0 +1,93 @@
+//! Where the values of a header lie.
+
+use super::fields::Field;
+
+/// Where the value of one field lies, relative to the start of its header: a bit that tells whose header that is, seven
+/// of the field, 28 each of start and length.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Span(u64);
+
+const WIDTH: u32 = 28;
+const MASK: u64 = (1 << WIDTH) - 1;
+const FIELD: u64 = 0x7F;
+const OF_OUTER: u64 = 1 << 63;
+
+impl Span {
+    /// The longest header that spans can address.
+    pub(super) const LIMIT: usize = MASK as usize;
+
+    /// The caller keeps `start` and `end` within [`Span::LIMIT`].
+    #[inline]
+    pub(super) fn new(field: Field, start: usize, end: usize) -> Span {
+        Span((field as u64) << (2 * WIDTH) | (start as u64) << WIDTH | (end - start) as u64)
+    }
+
+    /// The same place, in the outer header of a record.
+    pub(super) fn of_outer(self) -> Span {
+        Span(self.0 | OF_OUTER)
+    }
+
+    /// True if it is a place in the outer header of a record, and not in the record's own.
+    #[inline]
+    pub(super) fn is_of_outer(self) -> bool {
+        self.0 & OF_OUTER != 0
+    }
+
+    #[inline]
+    fn field(self) -> u64 {
+        self.0 >> (2 * WIDTH) & FIELD
+    }
+
+    #[inline]
+    pub(super) fn is(self, field: Field) -> bool {
+        self.field() == field as u64
+    }
+
+    pub(super) fn is_same_field(self, other: Span) -> bool {
+        self.field() == other.field()
+    }
+
+    #[inline]
+    pub(super) fn start(self) -> usize {
+        (self.0 >> WIDTH & MASK) as usize
+    }
+
+    #[inline]
+    pub(super) fn end(self) -> usize {
+        self.start() + (self.0 & MASK) as usize
+    }
+
+    pub(super) fn is_empty(self) -> bool {
+        self.0 & MASK == 0
+    }
+}
+
+impl std::fmt::Debug for Span {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}@{}..{}", self.field(), self.start(), self.end())
+    }
+}
+
+/// Which span of a header is that of a field, without a search.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct FieldIndex([u8; Field::ALL.len()]);
+
+const ABSENT: u8 = u8::MAX;
+
+impl FieldIndex {
+    pub(super) fn of(spans: &[Span]) -> FieldIndex {
+        let mut index = FieldIndex([ABSENT; _]);
+        // At most one span for each field.
+        for (position, span) in spans.iter().enumerate() {
+            if let Some(place) = index.0.get_mut(span.field() as usize) {
+                *place = position as u8;
+            }
+        }
+        index
+    }
+
+    #[inline]
+    pub(super) fn position(&self, field: Field) -> Option<usize> {
+        self.0.get(field as usize).filter(|place| **place != ABSENT).map(|place| usize::from(*place))
+    }
+}
