@@ -30,6 +30,7 @@ pub(crate) fn enter_receive_thread(client: u64) {
     RECEIVING.set(client);
 }
 
+#[inline]
 /// True on every receive thread of this client, also when its connection is over and it repairs what it can.
 pub(crate) fn is_any_receive_thread(client: u64) -> bool {
     RECEIVING.get() == client
@@ -68,6 +69,7 @@ impl ListenerScope {
     }
 
     /// True if the calling thread is inside a state listener of this client, however deep.
+    #[inline]
     pub(crate) fn is_inside(client: u64) -> bool {
         match LISTENING.get() {
             0 => false,

@@ -343,11 +343,8 @@ impl Placement<'_> {
         let id = id_of(&self.command);
         let entry = self.command.entry(self.acks)?;
         let queued = |version| self.core.acks.lock().queued(&id, version);
-        let (sequence, sent) = publishing::with_frame(|frame| {
-            let kept = publishing::keep(self.core, store, &entry, frame);
-            let sequence = kept.inspect_err(|_| drop(self.core.acks.lock().cancel(&id)))?;
-            Ok::<_, Error>((sequence, publishing::send(self.core, sequence, frame, queued)))
-        })?;
+        let kept = publishing::keep_and_send(self.core, store, &entry, queued);
+        let (sequence, sent) = kept.inspect_err(|_| drop(self.core.acks.lock().cancel(&id)))?;
         self.sequence = sequence;
         if let Err(error) = publishing::judge(self.core, sent, &self.command.entry(self.acks)?) {
             self.core.acks.lock().cancel(&id);

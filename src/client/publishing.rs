@@ -1,10 +1,9 @@
 //! Publishing with a store: first kept, then sent, in the order of the numbers.
 
-use std::cell::Cell;
 use std::sync::Arc;
 
 use super::core::Core;
-use super::link::{Refusal, StoredFrames};
+use super::link::{Refusal, Sent, StoredFrames};
 use super::recovery::reviving;
 use super::registry::{Registry, contain};
 use super::verbs::PublishOptions;
@@ -13,6 +12,7 @@ use crate::command::{check_text, too_large, whole_seconds};
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::Message;
 use crate::store::{PublishStore, Selector, StoreEntry};
+use crate::wire::frame::StoredPublishWriter;
 use crate::wire::{CommandType, Field, FrameWriter};
 
 /// Keeps a message and sends it, or leaves it to the next logon. Returns its number.
@@ -23,32 +23,58 @@ use crate::wire::{CommandType, Field, FrameWriter};
 ///
 /// `Store` if it cannot be kept; nothing is sent then. On a plain client without a connection `Disconnected`: the message is
 /// kept nevertheless.
+#[inline]
 pub(crate) fn publish(core: &Core, store: &dyn PublishStore, entry: &StoreEntry<'_>) -> Result<u64> {
-    with_frame(|frame| {
-        let sequence = keep(core, store, entry, frame)?;
-        match send(core, sequence, frame, |_| {}) {
-            Ok(()) => Ok(sequence),
-            sent => judge(core, sent, entry).map(|()| sequence),
+    match keep(core, store, entry, |_| {})? {
+        (sequence, Sent::Now) => Ok(sequence),
+        (sequence, Sent::Later) => {
+            let sent = send_later(core, sequence, entry, |_| {});
+            judge(core, sent, entry).map(|()| sequence)
         }
-    })
+    }
 }
 
-/// Lends memory for one frame, which the thread keeps for the next.
-pub(crate) fn with_frame<R>(work: impl FnOnce(&mut Vec<u8>) -> R) -> R {
-    thread_local! {
-        static FRAME: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+/// Keeps a message, and sends it if it can be sent now: its number, and what became of the sending. `queued` hears of the
+/// connection that it goes over.
+pub(crate) fn keep_and_send(
+    core: &Core,
+    store: &dyn PublishStore,
+    entry: &StoreEntry<'_>,
+    queued: impl Fn(u64),
+) -> Result<(u64, Result<(), Refusal>)> {
+    match keep(core, store, entry, &queued)? {
+        (sequence, Sent::Now) => Ok((sequence, Ok(()))),
+        (sequence, Sent::Later) => Ok((sequence, send_later(core, sequence, entry, &queued))),
     }
-    // A thread that ends may still publish.
-    let mut frame = FRAME.try_with(Cell::take).unwrap_or_default();
-    let result = work(&mut frame);
-    if frame.capacity() <= KEPT_FRAME {
-        let _ = FRAME.try_with(|kept| kept.set(frame));
-    }
-    result
 }
 
-/// Memory for a frame is kept up to so many bytes.
-const KEPT_FRAME: usize = 64 << 10;
+#[inline]
+fn keep(
+    core: &Core,
+    store: &dyn PublishStore,
+    entry: &StoreEntry<'_>,
+    queued: impl Fn(u64),
+) -> Result<(u64, Sent)> {
+    let impatient;
+    let entry = match core.may_wait() {
+        true => entry,
+        false => {
+            impatient = entry.with_may_wait(false);
+            &impatient
+        }
+    };
+    core.link.store_and_send(store, entry, || core.sender(None), queued)
+}
+
+#[cold]
+fn send_later(
+    core: &Core,
+    sequence: u64,
+    entry: &StoreEntry<'_>,
+    queued: impl Fn(u64),
+) -> Result<(), Refusal> {
+    reviving(core, || core.link.publish_stored(|| core.sender(None), sequence, entry, &queued))
+}
 
 /// What it means to the caller that a message that is kept could not be sent: mostly nothing.
 pub(crate) fn judge(core: &Core, sent: Result<(), Refusal>, entry: &StoreEntry<'_>) -> Result<()> {
@@ -92,24 +118,6 @@ pub(crate) fn publish_with(
     Ok(0)
 }
 
-/// Keeps a message: its number, and the frame that sends it.
-pub(crate) fn keep(
-    core: &Core,
-    store: &dyn PublishStore,
-    entry: &StoreEntry<'_>,
-    frame: &mut Vec<u8>,
-) -> Result<u64> {
-    match core.may_wait() {
-        true => store.store_framed(entry, frame),
-        false => store.store_framed(&entry.with_may_wait(false), frame),
-    }
-}
-
-/// Sends a message that is kept, if it can be sent now. `queued` hears of the connection it goes over.
-pub(crate) fn send(core: &Core, sequence: u64, frame: &[u8], queued: impl Fn(u64)) -> Result<(), Refusal> {
-    reviving(core, || core.link.publish_stored(|| core.sender(None), sequence, frame, &queued))
-}
-
 fn not_sent(core: &Core, refusal: Refusal, entry: &StoreEntry<'_>) -> Error {
     match core.refusal(refusal, entry.command.name()) {
         error if error.is_disconnect() => {
@@ -137,12 +145,13 @@ pub(crate) fn synchronise(core: &Core, store: &dyn PublishStore, last_sequence: 
 pub(crate) fn replay(core: &Core, store: &dyn PublishStore, last_sequence: u64) -> Result<()> {
     let before_first = store.lowest_unpersisted().map_or(last_sequence, |lowest| lowest.saturating_sub(1));
     core.link.open_sequences(before_first);
+    let mut writer = StoredPublishWriter::default();
     let outcome = store.replay(&mut |sequence: u64, entry: &StoreEntry<'_>| {
         if entry.is_cancel() {
             core.link.skipped(sequence);
             return Ok(());
         }
-        let encode = |buffer: &mut Vec<u8>| entry.encode(sequence, buffer);
+        let encode = |buffer: &mut Vec<u8>| entry.encode(sequence, &mut writer, buffer);
         core.link
             .replay(&core.sender(None), sequence, encode)
             .map_err(|refusal| core.refusal(refusal, "replay"))
@@ -164,7 +173,7 @@ fn store_failed(error: Error) -> Error {
 pub(crate) fn failed_message(store: Option<&dyn PublishStore>, sequence: Option<u64>) -> Result<Message> {
     let mut frame = Vec::new();
     if let (Some(store), Some(sequence)) = (store, sequence) {
-        let mut collect = |sequence: u64, entry: &StoreEntry<'_>| entry.encode(sequence, &mut frame);
+        let mut collect = |sequence: u64, entry: &StoreEntry<'_>| entry.encode_in_full(sequence, &mut frame);
         store.replay_single(&mut collect, sequence)?;
     }
     if frame.is_empty() {
@@ -185,7 +194,7 @@ impl StoredFrames for StoreFrames {
     fn append(&self, sequence: u64, buffer: &mut Vec<u8>) -> Result<bool> {
         let mut found = None;
         let fetched = contain(|| {
-            let mut copy = |sequence: u64, entry: &StoreEntry<'_>| entry.encode(sequence, buffer);
+            let mut copy = |sequence: u64, entry: &StoreEntry<'_>| entry.encode_in_full(sequence, buffer);
             found = Some(self.store.replay_single(&mut copy, sequence));
             Ok(())
         });

@@ -32,7 +32,7 @@ pub(crate) fn persisted(core: &Core, ack: &Message) -> bool {
 
 /// The server has everything up to this number. What it was not sent it cannot have: letting go of that would lose it.
 fn settle(core: &Core, store: &dyn PublishStore, sequence: u64) -> Result<()> {
-    if core.link.may_be_acknowledged(sequence) {
+    if core.link.acknowledged(sequence) {
         return store.discard_up_to(sequence);
     }
     if sequence <= store.last_persisted() {

@@ -2,12 +2,12 @@
 
 use std::collections::TryReserveError;
 
-use super::number::Number;
+use super::content::{Bare, Content};
 use crate::command::too_large;
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::Message;
 use crate::options::text;
-use crate::wire::frame::push_stored_publish;
+use crate::wire::frame::StoredPublishWriter;
 use crate::wire::grammar::{MAX_HEADER, is_plain, unsendable};
 use crate::wire::{AckType, CommandType, Field, FrameWriter, MAX_FRAME};
 
@@ -123,26 +123,21 @@ impl<'a> StoreEntry<'a> {
     }
 
     /// Appends the frame that sends it under this number.
-    pub(crate) fn encode(&self, sequence: u64, buffer: &mut Vec<u8>) -> Result<()> {
-        Measured { entry: self, plain: self.plain_payload(), size: 0 }.encode(&Number::new(sequence), buffer)
+    #[inline]
+    pub(crate) fn encode(
+        &self,
+        sequence: u64,
+        writer: &mut StoredPublishWriter,
+        buffer: &mut Vec<u8>,
+    ) -> Result<()> {
+        match self.bare_payload() {
+            Some(payload) => writer.write(buffer, self.topic, sequence, payload).map_err(too_large),
+            None => self.encode_in_full(sequence, buffer),
+        }
     }
 
-    /// The payload, if it is a publish with a topic that needs no escape and no other header.
-    #[inline(always)]
-    fn plain_payload(&self) -> Option<&[u8]> {
-        let Selector::Data(data) = self.selector else { return None };
-        let headers = self.command_id.len()
-            | self.sub_id.len()
-            | self.query_id.len()
-            | self.correlation_id.len()
-            | self.sow_key.len()
-            | self.options.len();
-        let bare = headers == 0 && self.expiration == 0 && self.acks == AckType::NONE;
-        let plain = bare && self.command == CommandType::Publish && !self.topic.is_empty();
-        (plain && is_plain(self.topic.as_bytes())).then_some(data)
-    }
-
-    fn encode_in_full(&self, number: &Number, buffer: &mut Vec<u8>) -> Result<()> {
+    /// The same, whatever it is.
+    pub(crate) fn encode_in_full(&self, sequence: u64, buffer: &mut Vec<u8>) -> Result<()> {
         let mut frame = FrameWriter::new(buffer, self.command);
         frame.text(Field::Topic, self.topic).text(Field::CommandId, self.command_id);
         if let Selector::Filter(filter) = self.selector {
@@ -160,7 +155,7 @@ impl<'a> StoreEntry<'a> {
         if let Selector::SowKeys(keys) = self.selector {
             frame.text(Field::SowKeys, keys);
         }
-        frame.text(Field::CorrelationId, self.correlation_id).number(Field::Sequence, number.value());
+        frame.text(Field::CorrelationId, self.correlation_id).number(Field::Sequence, sequence);
         if let Selector::Bookmark(bookmark) = self.selector {
             frame.text(Field::Bookmark, bookmark);
         }
@@ -168,25 +163,55 @@ impl<'a> StoreEntry<'a> {
         frame.finish(if let Selector::Data(data) = self.selector { data } else { b"" }).map_err(too_large)
     }
 
-    /// How many bytes its frame has at most. Refuses what could not be read back or not be sent.
-    #[inline(always)]
-    pub(crate) fn measure(&self) -> Result<Measured<'_>> {
-        let plain = self.plain_payload();
-        let (header, data) = match (plain, self.selector) {
-            (Some(data), _) => (self.topic.len(), data.len()),
-            (None, Selector::Data(data)) => (self.measure_header()?, data.len()),
-            (None, _) => (self.measure_header()?, 0),
-        };
-        if header > MAX_HEADER - FIXED_PART {
-            return Err(unkeepable(format!("a header of up to {header} bytes is too large")));
+    /// The payload, if it is a publish with nothing else but a topic.
+    #[inline]
+    fn bare_payload(&self) -> Option<&'a [u8]> {
+        let Selector::Data(data) = self.selector else { return None };
+        let headers = self.command_id.len()
+            | self.sub_id.len()
+            | self.query_id.len()
+            | self.correlation_id.len()
+            | self.sow_key.len()
+            | self.options.len();
+        let bare = headers == 0 && self.expiration == 0 && self.acks == AckType::NONE;
+        (bare && self.command == CommandType::Publish && !self.topic.is_empty()).then_some(data)
+    }
+
+    /// What a store keeps of it under this number. Refuses what could not be read back or not be sent. A frame is made in
+    /// `room`, in the place of what is there.
+    #[inline]
+    pub(crate) fn content<'b>(&'b self, sequence: u64, room: &'b mut Vec<u8>) -> Result<Content<'b>> {
+        match self.bare_payload() {
+            Some(payload) if Bare::fits(self.topic, payload) && is_plain(self.topic.as_bytes()) => {
+                Ok(Content::Bare(Bare { sequence, topic: self.topic, payload }))
+            }
+            _ => self.full_frame(sequence, room).map(Content::Framed),
         }
-        if data > MAX_FRAME as usize {
-            return Err(too_large(data));
-        }
-        Ok(Measured { entry: self, plain, size: FIXED_PART + header + data })
     }
 
     #[cold]
+    fn full_frame<'b>(&self, sequence: u64, room: &'b mut Vec<u8>) -> Result<&'b [u8]> {
+        let size = self.measure()?;
+        room.clear();
+        room.shrink_to(KEPT_ROOM);
+        room.try_reserve(size).map_err(no_memory)?;
+        self.encode_in_full(sequence, room)?;
+        Ok(room)
+    }
+
+    /// How many bytes its frame has at most.
+    fn measure(&self) -> Result<usize> {
+        let header = self.measure_header()?;
+        if header > MAX_HEADER - FIXED_PART {
+            return Err(unkeepable(format!("a header of up to {header} bytes is too large")));
+        }
+        let data = if let Selector::Data(data) = self.selector { data.len() } else { 0 };
+        if data > MAX_FRAME as usize {
+            return Err(too_large(data));
+        }
+        Ok(FIXED_PART + header + data)
+    }
+
     fn measure_header(&self) -> Result<usize> {
         if !matches!(self.command, CommandType::Publish | CommandType::DeltaPublish | CommandType::SowDelete)
         {
@@ -244,37 +269,8 @@ impl<'a> StoreEntry<'a> {
     }
 }
 
-/// An entry that can be kept.
-#[derive(Debug)]
-pub(crate) struct Measured<'a> {
-    entry: &'a StoreEntry<'a>,
-    plain: Option<&'a [u8]>,
-    /// Its frame has at most so many bytes.
-    size: usize,
-}
-
-impl Measured<'_> {
-    /// Puts the frame that sends it under this number in the place of what is in the buffer.
-    #[inline(always)]
-    pub(crate) fn write(&self, number: &Number, frame: &mut Vec<u8>) -> Result<()> {
-        frame.clear();
-        if frame.capacity() < self.size {
-            frame.try_reserve(self.size).map_err(no_memory)?;
-        }
-        self.encode(number, frame)
-    }
-
-    /// Appends the frame that sends it under this number.
-    #[inline(always)]
-    fn encode(&self, number: &Number, buffer: &mut Vec<u8>) -> Result<()> {
-        match self.plain {
-            Some(data) => {
-                push_stored_publish(buffer, self.entry.topic, number.digits(), data).map_err(too_large)
-            }
-            None => self.entry.encode_in_full(number, buffer),
-        }
-    }
-}
+/// Room for frames is kept up to so many bytes.
+const KEPT_ROOM: usize = 64 << 10;
 
 /// What the header takes at most besides the texts in it: keys, quotes, command, acknowledgements, numbers.
 const FIXED_PART: usize = 512;
@@ -312,7 +308,7 @@ mod tests {
         ];
         for entry in entries {
             let mut frame = Vec::new();
-            entry.encode(77, &mut frame).unwrap();
+            entry.encode_in_full(77, &mut frame).unwrap();
             let message = Message::from_frame(&frame).unwrap();
             assert_eq!(StoreEntry::of(&message), entry);
             assert_eq!(message.sequence(), Some(77));
@@ -336,19 +332,23 @@ mod tests {
     fn a_stored_publish_asks_for_persisted_under_its_number() {
         let mut frame = Vec::new();
         StoreEntry::new(CommandType::Publish, "t", Selector::Data(b"d1"))
-            .encode(1_795_337_071_422_000_001, &mut frame)
+            .encode_in_full(1_795_337_071_422_000_001, &mut frame)
             .unwrap();
         assert_eq!(&frame[4..], br#"{"c":"p","t":"t","a":"persisted","s":1795337071422000001}d1"#);
     }
 
     #[test]
-    fn a_plain_publish_is_written_as_any_other() {
+    fn a_bare_publish_is_written_as_any_other() {
         let plain = StoreEntry::new(CommandType::Publish, "orders", Selector::Data(b"d1"));
+        let mut writer = StoredPublishWriter::default();
         for entry in [plain, StoreEntry { topic: "or\"d", ..plain }, StoreEntry { topic: "", ..plain }] {
-            let (mut short, mut full) = (Vec::new(), Vec::new());
-            entry.encode(77, &mut short).unwrap();
-            entry.encode_in_full(&Number::new(77), &mut full).unwrap();
-            assert_eq!(short, full);
+            let large = 1_795_337_071_422_000_001;
+            for sequence in [0, 7, 99_999_999, 100_000_000, large, large + 1, large, u64::MAX] {
+                let (mut short, mut full) = (Vec::new(), Vec::new());
+                entry.encode(sequence, &mut writer, &mut short).unwrap();
+                entry.encode_in_full(sequence, &mut full).unwrap();
+                assert_eq!(short, full);
+            }
         }
     }
 
@@ -362,8 +362,8 @@ mod tests {
         let plain = StoreEntry::new(CommandType::Publish, "t", Selector::Data(&[b'"'; 1000]));
         for entry in [full, plain] {
             let mut frame = Vec::new();
-            entry.encode(u64::MAX, &mut frame).unwrap();
-            assert!(frame.len() <= entry.measure().unwrap().size, "{entry:?}");
+            entry.encode_in_full(u64::MAX, &mut frame).unwrap();
+            assert!(frame.len() <= entry.measure().unwrap(), "{entry:?}");
         }
     }
 
@@ -376,7 +376,7 @@ mod tests {
             (StoreEntry { topic: "a\u{1}", ..plain }, r#"the topic "a\u{1}" holds a control character"#),
         ];
         for (entry, text) in refused {
-            let error = entry.measure().unwrap_err();
+            let error = entry.content(1, &mut Vec::new()).map(|_| ()).unwrap_err();
             assert_eq!((error.kind(), error.to_string().as_str()), (ErrorKind::Store, text));
         }
     }

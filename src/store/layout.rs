@@ -3,24 +3,24 @@
 //! ```text
 //!  0       4       8       12      16              24                 24 + length   a multiple of 16
 //!  ┌───────┬───────┬───────┬───────┬───────────────┬──────────────────┬─────────────┐
-//!  │ sum   │ check │length │ epoch │ sequence      │ frame            │ zeros       │
+//!  │ sum   │ check │length │ epoch │ sequence      │ content          │ zeros       │
 //!  └───────┴───────┴───────┴───────┴───────────────┴──────────────────┴─────────────┘
 //!  └ commit word ──┘
 //! ```
 //!
-//! `sum` is the CRC of everything behind the commit word. `check` proves the header by itself, the sum included, so that a
-//! record is recognised, and its length believed, before its frame is looked at; it depends on a number that only this
+//! `sum` is the CRC of the sequence and all behind it. `check` proves the whole header by itself, the sum included, so that a
+//! record is recognised, and its length believed, before its content is looked at; it depends on a number that only this
 //! file knows, so that no payload can look like a record. A record counts from the moment its commit word is written,
 //! which is last, and never 0: there is nothing where the word is 0.
 //!
 //! The segments of the file take turns. Each turn has a higher epoch, so what is left of a turn before is told apart.
-//! A frame that is too large for a segment is cut into parts, each a record that fills a segment of its own.
+//! A message that is too large for a segment is cut into parts, each a record that fills a segment of its own.
 //!
 //! All numbers are little endian.
 
 use std::ops::Range;
 
-/// Bytes of a record before its frame.
+/// Bytes of a record before its content.
 pub(crate) const RECORD_HEADER: usize = 24;
 /// Records begin at multiples of this, and checksums run fastest over them.
 pub(crate) const ALIGNMENT: usize = 16;
@@ -36,7 +36,7 @@ const JUMP: u32 = 1 << 29;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Header {
     pub(crate) sequence: u64,
-    /// Bytes of the frame, or of the part of it, in this record.
+    /// Bytes of the content, or of the part of it, in this record.
     pub(crate) length: usize,
     pub(crate) part: Part,
     /// The number does not follow on that of the record before.
@@ -44,7 +44,7 @@ pub(crate) struct Header {
     pub(crate) epoch: u32,
 }
 
-/// Which part of a frame a record holds.
+/// Which part of a content a record holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Part {
     Whole,
@@ -73,31 +73,35 @@ impl Header {
     }
 }
 
-/// Bytes that a record with a frame, or part of one, of this length takes.
+/// Bytes that a record with a content, or part of one, of this length takes.
 #[inline]
 pub(crate) fn record_size(length: usize) -> usize {
     (RECORD_HEADER + length).next_multiple_of(ALIGNMENT)
 }
 
-/// Makes room for the header of a record, whose frame comes next.
+/// Prepares the place of a record, whose content comes next: what is behind that is zero.
 #[inline]
-pub(crate) fn begin(record: &mut Vec<u8>) {
-    record.clear();
-    record.extend_from_slice(&[0; RECORD_HEADER]);
+pub(crate) fn begin(record: &mut [u8]) {
+    if let Some(end) = record.last_chunk_mut() {
+        *end = [0; ALIGNMENT];
+    }
 }
 
-/// Completes a record, whose frame is there already behind room for the header, and returns its commit word, which is yet
-/// to be written.
+/// Completes a record, whose content is in its place, and returns its commit word, which is yet to be written.
 #[inline]
-pub(crate) fn seal(record: &mut Vec<u8>, header: &Header, salt: u64) -> u64 {
-    record.extend_from_slice(&[0; ALIGNMENT]);
-    record.truncate(header.size());
+pub(crate) fn seal(record: &mut [u8], header: &Header, salt: u64) -> u64 {
     let words = header.words();
-    for (place, word) in record.chunks_exact_mut(8).zip([0, words[0], words[1]]) {
+    for (place, word) in record.chunks_exact_mut(8).skip(1).zip(words) {
         place.copy_from_slice(&word.to_le_bytes());
     }
-    let sum = crc32fast::hash(record);
+    let sum = sum(record);
     u64::from(check(words, sum, salt)) << 32 | u64::from(sum)
+}
+
+/// The CRC of everything that the header's own proof is not about.
+#[inline]
+fn sum(record: &[u8]) -> u32 {
+    crc32fast::hash(record.get(16..).unwrap_or_default())
 }
 
 /// Reads the header of a record at the start of these bytes: `None` if there is none. Returns its sum too.
@@ -130,16 +134,13 @@ pub(crate) fn read(bytes: &[u8], salt: u64) -> Option<(Header, u32)> {
     (header.size() <= bytes.len() && header.sequence < u64::MAX).then_some((header, sum))
 }
 
-/// Whether the bytes of a record are those it was written with.
+/// Whether the bytes of a record, whose header was read, are those it was written with.
 pub(crate) fn is_intact(record: &[u8], sum: u32) -> bool {
-    let mut hasher = crc32fast::Hasher::new();
-    hasher.update(&[0; 8]);
-    hasher.update(record.get(8..).unwrap_or_default());
-    hasher.finalize() == sum
+    self::sum(record) == sum
 }
 
-/// The frame, or part of one, in a record.
-pub(crate) fn frame_in(header: &Header) -> Range<usize> {
+/// The content, or part of one, in a record.
+pub(crate) fn content_in(header: &Header) -> Range<usize> {
     RECORD_HEADER..RECORD_HEADER + header.length
 }
 
@@ -159,9 +160,10 @@ mod tests {
 
     const SALT: u64 = 0x1234_5678_9ABC_DEF0;
 
-    fn record(frame: &[u8], header: Header) -> Vec<u8> {
-        let mut record = vec![0xEE; RECORD_HEADER];
-        record.extend_from_slice(frame);
+    fn record(content: &[u8], header: Header) -> Vec<u8> {
+        let mut record = vec![0xEE; header.size()];
+        begin(&mut record);
+        record[content_in(&header)].copy_from_slice(content);
         let word = seal(&mut record, &header, SALT);
         record[..8].copy_from_slice(&word.to_le_bytes());
         record
@@ -183,7 +185,7 @@ mod tests {
                 let (read, sum) = read(&bytes, SALT).unwrap();
                 assert_eq!(read, header);
                 assert!(is_intact(&bytes[..size], sum));
-                assert!(bytes[frame_in(&read)].iter().all(|byte| *byte == b'x'));
+                assert!(bytes[content_in(&read)].iter().all(|byte| *byte == b'x'));
             }
         }
     }
@@ -193,7 +195,7 @@ mod tests {
     fn the_bytes_of_a_record_are_these() {
         let bytes = record(b"{}x", Header { sequence: 0x0102, jump: true, ..header(3) });
         assert_eq!(bytes[8..], *b"\x03\0\0\x20\x07\0\0\0\x02\x01\0\0\0\0\0\0{}x\0\0\0\0\0");
-        assert_eq!(bytes[..8], [196, 50, 55, 146, 151, 117, 222, 189]);
+        assert_eq!(bytes[..8], [95, 6, 20, 73, 33, 39, 205, 194]);
     }
 
     #[test]
@@ -211,7 +213,7 @@ mod tests {
 
     #[test]
     fn a_record_of_another_file_or_a_cut_one_is_none() {
-        let bytes = record(b"frame", header(5));
+        let bytes = record(b"bytes", header(5));
         assert!(read(&bytes, SALT ^ 1).is_none());
         for end in 0..bytes.len() {
             assert!(read(&bytes[..end], SALT).is_none(), "{end}");

@@ -60,6 +60,12 @@ impl Mapped {
         &self.map
     }
 
+    /// A part of it, to be written to; empty if there is no such part.
+    #[inline]
+    pub(crate) fn bytes_mut(&mut self, range: Range<usize>) -> &mut [u8] {
+        self.map.get_mut(range).unwrap_or_default()
+    }
+
     /// Copies bytes to a place; a place outside gets none.
     #[inline]
     pub(crate) fn write(&mut self, at: usize, bytes: &[u8]) {

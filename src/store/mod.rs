@@ -6,6 +6,7 @@
 
 mod bookmark;
 mod bookmarks;
+mod content;
 #[cfg(feature = "file-store")]
 mod disk;
 mod entry;
@@ -15,7 +16,6 @@ mod header;
 mod layout;
 #[cfg(feature = "file-store")]
 mod mapped;
-mod number;
 mod publish;
 mod recovery_point;
 #[cfg(feature = "file-store")]
@@ -82,17 +82,18 @@ pub trait PublishStore: Send + Sync {
     /// * [`Command`](crate::ErrorKind::Command): it is larger than any message may be.
     fn store(&self, entry: &StoreEntry<'_>) -> Result<u64>;
 
-    /// Keeps a message as [`store`](PublishStore::store) does, and puts into `frame`, in the place of what is there, the
-    /// bytes that send it. A client stores with this. A store that keeps frames saves it from making each one twice; for
-    /// the others the provided method makes it.
+    /// Keeps a message as [`store`](PublishStore::store) does, and tells its number to `then`, once. A client stores with
+    /// this, and sends the message in `then`.
+    ///
+    /// A store that can does so in the order of the numbers, also if several threads publish, because messages leave in that
+    /// order: it may call `then` with its lock held, for `then` waits for nothing and does not use the store.
     ///
     /// # Errors
     ///
-    /// Those of [`store`](PublishStore::store).
-    fn store_framed(&self, entry: &StoreEntry<'_>, frame: &mut Vec<u8>) -> Result<u64> {
+    /// Those of [`store`](PublishStore::store); `then` is not called if there is one.
+    fn store_then(&self, entry: &StoreEntry<'_>, then: &mut dyn FnMut(u64)) -> Result<u64> {
         let sequence = self.store(entry)?;
-        frame.clear();
-        entry.encode(sequence, frame)?;
+        then(sequence);
         Ok(sequence)
     }
 

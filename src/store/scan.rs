@@ -22,7 +22,7 @@ pub(crate) enum Item {
     Record {
         at: usize,
         header: Header,
-        /// Its frame is what was written.
+        /// Its content is what was written.
         intact: bool,
     },
     /// Records were here, but cannot be made out.
@@ -40,7 +40,7 @@ impl Chain {
 
 /// What is in a segment, at first sight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Content {
+pub(crate) enum Glance {
     Nothing,
     /// Records; those with this epoch count.
     Turn(u32),
@@ -48,17 +48,17 @@ pub(crate) enum Content {
 }
 
 /// Looks at the headers of the records only.
-pub(crate) fn content(segment: &[u8], salt: u64) -> Content {
+pub(crate) fn glance(segment: &[u8], salt: u64) -> Glance {
     match headers(segment, salt).map(|(_, header, _)| header.epoch).max() {
-        Some(epoch) => Content::Turn(epoch),
-        None if begins_with_zero(segment) => Content::Nothing,
-        None => Content::Unreadable,
+        Some(epoch) => Glance::Turn(epoch),
+        None if begins_with_zero(segment) => Glance::Nothing,
+        None => Glance::Unreadable,
     }
 }
 
 /// Finds the records in a segment. Goes over the bytes twice, and over those of each record once more.
 pub(crate) fn scan(segment: &[u8], salt: u64) -> Chain {
-    let Content::Turn(epoch) = content(segment, salt) else {
+    let Glance::Turn(epoch) = glance(segment, salt) else {
         return Chain { damaged_end: !begins_with_zero(segment), ..Chain::default() };
     };
     let mut chain = Chain { epoch, ..Chain::default() };
@@ -108,13 +108,13 @@ fn follows(previous: u64, between: Range<usize>, sequence: u64) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::layout::{Part, seal};
+    use super::super::layout::{Part, content_in, seal};
     use super::*;
 
     const SALT: u64 = 99;
     const SIZE: usize = 1024;
 
-    /// A segment in which records with these numbers and frame lengths were written.
+    /// A segment in which records with these numbers and content lengths were written.
     fn segment(epoch: u32, records: &[(u64, usize)]) -> Vec<u8> {
         let mut bytes = vec![0; SIZE];
         write(&mut bytes, epoch, records);
@@ -126,7 +126,8 @@ mod tests {
         for (sequence, length) in records {
             let header =
                 Header { sequence: *sequence, length: *length, part: Part::Whole, jump: false, epoch };
-            let mut record = vec![b'f'; RECORD_HEADER + length];
+            let mut record = vec![0; header.size()];
+            record[content_in(&header)].fill(b'f');
             let word = seal(&mut record, &header, SALT);
             record[..8].copy_from_slice(&word.to_le_bytes());
             bytes[at..at + record.len()].copy_from_slice(&record);
@@ -155,8 +156,8 @@ mod tests {
         let chain = scan(&segment(3, &THREE), SALT);
         assert_eq!((shape(&chain).as_str(), chain.epoch, chain.end), ("5 6 7", 3, 64 + 128 + 32));
         assert_eq!(scan(&[0; SIZE], SALT), Chain::default());
-        assert_eq!(content(&[0; SIZE], SALT), Content::Nothing);
-        assert_eq!(content(&[1; SIZE], SALT), Content::Unreadable);
+        assert_eq!(glance(&[0; SIZE], SALT), Glance::Nothing);
+        assert_eq!(glance(&[1; SIZE], SALT), Glance::Unreadable);
     }
 
     #[test]

@@ -4,13 +4,10 @@
 
 use std::time::Duration;
 
-use super::number::Number;
-
 /// The sequence numbers of one publish store.
 #[derive(Debug, Clone)]
 pub(crate) struct Sequences {
     history: History,
-    number: Number,
 }
 
 /// What a store has to remember of its numbers over a restart.
@@ -44,7 +41,7 @@ pub(crate) struct Exhausted;
 impl Sequences {
     /// Goes on where a store left off; [`History::default`] for a store without history.
     pub(crate) fn new(history: History) -> Sequences {
-        Sequences { history, number: Number::new(history.assigned) }
+        Sequences { history }
     }
 
     pub(crate) fn history(&self) -> History {
@@ -68,22 +65,17 @@ impl Sequences {
 
     /// The number of the next message: above everything assigned, discarded, or told by a server.
     #[inline]
-    pub(crate) fn upcoming(&mut self) -> Result<&Number, Exhausted> {
+    pub(crate) fn upcoming(&self) -> Result<u64, Exhausted> {
         let History { assigned, start, persisted, .. } = self.history;
         let next = assigned.max(start).max(persisted).saturating_add(1);
         // There is always a number above those in use, which saves many a question.
-        if next == u64::MAX {
-            return Err(Exhausted);
-        }
-        self.number.turn_to(next);
-        Ok(&self.number)
+        if next == u64::MAX { Err(Exhausted) } else { Ok(next) }
     }
 
     /// The upcoming number belongs to a message now.
     #[inline]
-    pub(crate) fn assign(&mut self) -> u64 {
-        self.history.assigned = self.number.value();
-        self.history.assigned
+    pub(crate) fn assign(&mut self, upcoming: u64) {
+        self.history.assigned = upcoming;
     }
 
     /// A server knows nothing of us: makes sure that there is a last persisted number. True if there was none.
@@ -141,8 +133,9 @@ mod tests {
         if sequences.is_fresh() {
             sequences.begin(NOW);
         }
-        sequences.upcoming().unwrap();
-        sequences.assign()
+        let number = sequences.upcoming().unwrap();
+        sequences.assign(number);
+        number
     }
 
     /// PS-4, PS-5.
@@ -158,8 +151,8 @@ mod tests {
     fn a_number_that_no_message_got_is_not_used_up() {
         let mut sequences = fresh();
         sequences.begin(NOW);
-        assert_eq!(sequences.upcoming().unwrap().value(), START + 1);
-        assert_eq!(sequences.upcoming().unwrap().value(), START + 1);
+        assert_eq!(sequences.upcoming(), Ok(START + 1));
+        assert_eq!(sequences.upcoming(), Ok(START + 1));
         assert_eq!(next(&mut sequences), START + 1);
     }
 
@@ -237,6 +230,6 @@ mod tests {
         sequences.begin(NOW);
         sequences.discard(u64::MAX - 2, false).unwrap();
         assert_eq!(next(&mut sequences), u64::MAX - 1);
-        assert_eq!(sequences.upcoming().unwrap_err(), Exhausted);
+        assert_eq!(sequences.upcoming(), Err(Exhausted));
     }
 }

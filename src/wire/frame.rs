@@ -2,6 +2,7 @@
 
 use super::fields::Field;
 use super::grammar::{escape_into, is_plain};
+use super::number::Number;
 use super::{CommandType, MAX_FRAME};
 
 /// A frame under construction at the end of a buffer.
@@ -126,30 +127,64 @@ pub(crate) fn push_publish(buffer: &mut Vec<u8>, topic: &str, payload: &[u8]) ->
     Ok(())
 }
 
-/// Appends the frame of a publish that went through a publish store: besides the topic it asks for the persisted
-/// acknowledgement of its number, whose digits these are.
-///
-/// `Err` is as for [`FrameWriter::finish`]. The topic is not empty and needs no escape.
-#[inline(always)]
-pub(crate) fn push_stored_publish(
-    buffer: &mut Vec<u8>,
-    topic: &str,
-    digits: &[u8],
-    payload: &[u8],
-) -> Result<(), usize> {
-    const START: &[u8] = b"{\"c\":\"p\",\"t\":\"";
-    const MIDDLE: &[u8] = b"\",\"a\":\"persisted\",\"s\":";
-    let size = START.len() + topic.len() + MIDDLE.len() + digits.len() + 1 + payload.len();
-    let length = u32::try_from(size).ok().filter(|n| *n <= MAX_FRAME).ok_or(size)?;
-    buffer.reserve(4 + size);
-    buffer.extend_from_slice(&length.to_be_bytes());
-    buffer.extend_from_slice(START);
-    buffer.extend_from_slice(topic.as_bytes());
-    buffer.extend_from_slice(MIDDLE);
-    buffer.extend_from_slice(digits);
-    buffer.push(b'}');
-    buffer.extend_from_slice(payload);
-    Ok(())
+/// Writes the frames of publishes that went through a publish store: besides the topic they ask for the persisted
+/// acknowledgement of their number. A header mostly is that of the one before but for the last digits of the number, and is
+/// kept for that.
+#[derive(Debug, Default)]
+pub(crate) struct StoredPublishWriter {
+    topic: String,
+    number: Number,
+    /// The header up to the lower digits of the number; empty before the first.
+    header: Vec<u8>,
+}
+
+impl StoredPublishWriter {
+    /// Appends a frame.
+    ///
+    /// `Err` is as for [`FrameWriter::finish`]. The topic holds no control character that cannot be sent.
+    #[inline]
+    pub(crate) fn write(
+        &mut self,
+        buffer: &mut Vec<u8>,
+        topic: &str,
+        sequence: u64,
+        payload: &[u8],
+    ) -> Result<(), usize> {
+        if self.header.is_empty() || !self.number.count_to(sequence) || self.topic != topic {
+            self.renew(topic, sequence)?;
+        }
+        let (digits, skipped) = self.number.lower_digits();
+        let size = self.header.len() + digits.len() - skipped + 1 + payload.len();
+        let length = u32::try_from(size).ok().filter(|n| *n <= MAX_FRAME).ok_or(size)?;
+        buffer.reserve(4 + size);
+        buffer.extend_from_slice(&length.to_be_bytes());
+        buffer.extend_from_slice(&self.header);
+        match skipped {
+            0 => buffer.extend_from_slice(&digits),
+            _ => buffer.extend_from_slice(digits.get(skipped..).unwrap_or_default()),
+        }
+        buffer.push(b'}');
+        buffer.extend_from_slice(payload);
+        Ok(())
+    }
+
+    #[cold]
+    fn renew(&mut self, topic: &str, sequence: u64) -> Result<(), usize> {
+        self.header.clear();
+        let mut frame = FrameWriter::new(&mut self.header, CommandType::Publish);
+        frame.text(Field::Topic, topic).text(Field::AckType, "persisted");
+        frame.finish(b"")?;
+        // Without its length and the brace that closes it.
+        self.header.drain(..4);
+        self.header.pop();
+        for piece in [",\"", Field::Sequence.key(), "\":"] {
+            self.header.extend_from_slice(piece.as_bytes());
+        }
+        topic.clone_into(&mut self.topic);
+        self.number = Number::new(sequence);
+        self.header.extend_from_slice(self.number.upper_digits());
+        Ok(())
+    }
 }
 
 /// Appends a number in decimal.

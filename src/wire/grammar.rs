@@ -412,11 +412,22 @@ pub(crate) fn escape_into(out: &mut Vec<u8>, text: &[u8]) {
 /// True if a text can be written as it is.
 #[inline]
 pub(crate) fn is_plain(text: &[u8]) -> bool {
-    // Eight bytes at a time; what is left goes into one word, filled up with a byte that is plain.
-    let (words, rest) = text.as_chunks();
-    let last = rest.iter().fold(ONES * u64::from(b' '), |word, byte| word << 8 | u64::from(*byte));
-    let words = words.iter().map(|word| u64::from_le_bytes(*word));
-    words.fold(escapes(last), |found, word| found | escapes(word)) == 0
+    // Eight bytes at a time, of which the last may be some of those before.
+    let Some(last) = text.last_chunk() else { return escapes(short_word(text)) == 0 };
+    let (words, _) = text.as_chunks();
+    let words = words.iter().chain([last]).map(|word| u64::from_le_bytes(*word));
+    words.fold(0, |found, word| found | escapes(word)) == 0
+}
+
+/// All bytes of a text of less than eight, some of them twice, filled up with a byte that is plain.
+#[inline]
+fn short_word(text: &[u8]) -> u64 {
+    match (text.first_chunk(), text.last_chunk()) {
+        (Some(first), Some(last)) => {
+            u64::from(u32::from_le_bytes(*first)) | u64::from(u32::from_le_bytes(*last)) << 32
+        }
+        _ => text.iter().fold(ONES * u64::from(b' '), |word, byte| word << 8 | u64::from(*byte)),
+    }
 }
 
 /// Not 0 if any of the eight bytes needs an escape.

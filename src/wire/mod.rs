@@ -13,12 +13,14 @@
 //! * [`shape`]: the same header again with other values, without reading it.
 //! * [`span`]: where the values of a header lie.
 //! * [`block`]: a receive buffer, and the messages found in it.
-//! * [`frame`]: one outgoing frame, its length patched when it is complete.
+//! * [`frame`]: one outgoing frame.
+//! * [`number`]: the number of a stored message, and its digits.
 
 pub(crate) mod block;
 pub(crate) mod fields;
 pub(crate) mod frame;
 pub(crate) mod grammar;
+pub(crate) mod number;
 mod shape;
 mod span;
 

@@ -1,11 +1,10 @@
 //! What every publish store promises (`resilience` section 9), proved for each of them.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use amps_client::testing::Frame;
 use amps_client::{AckType, CommandType, Error, ErrorKind, PublishStore, Selector, StoreEntry};
 
 use crate::support::TempDir;
@@ -60,7 +59,7 @@ contract!(promises: [
     a_resize_handler_may_make_room_itself
     threads_share_the_numbers
     a_shared_handle_is_a_store_too
-    the_frame_that_sends_a_stored_message_is_given_with_its_number
+    numbers_are_told_in_order_and_once_however_many_threads_store
 ]);
 
 fn stored(store: &Store, count: usize) -> Vec<u64> {
@@ -346,7 +345,7 @@ fn fill(store: &Store) -> Vec<u64> {
 /// PS-19.
 fn a_resize_handler_is_asked_before_the_store_grows(store: Store) {
     let numbers = fill(&store);
-    let sizes = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let sizes = Arc::new(Mutex::new(Vec::new()));
     let asked = sizes.clone();
     store.set_resize_handler(Some(Box::new(move |_: &dyn PublishStore, bytes: u64| {
         asked.lock().unwrap().push(bytes);
@@ -476,17 +475,20 @@ fn a_shared_handle_is_a_store_too(store: Store) {
     assert!(shared.take_damage_reports().is_empty());
 }
 
-/// `PublishStore::store_framed`: the frame replaces what was in the buffer, and is what a replay would send.
-fn the_frame_that_sends_a_stored_message_is_given_with_its_number(store: Store) {
-    let mut frame = b"what was here before".to_vec();
-    for payload in ["{}", "", "a longer one than those before"] {
-        let entry = publish(payload.as_bytes());
-        let sequence = store.store_framed(&entry, &mut frame).unwrap();
-        let sent = Frame::parse(frame.get(4..).unwrap()).unwrap();
-        assert_eq!(frame[..4], (frame.len() as u32 - 4).to_be_bytes(), "{payload}");
-        assert_eq!((sent.header("t"), sent.payload()), (Some(entry.topic), payload.as_bytes()));
-        assert_eq!(sent.header("s"), Some(sequence.to_string().as_str()));
-        assert_eq!(sent.header("a"), Some("persisted"));
-        assert_eq!(single(&*store, sequence), Some(Owned::of(&entry)));
-    }
+/// `PublishStore::store_then`: whoever sends a message there sends in the order of the numbers, however many threads publish.
+fn numbers_are_told_in_order_and_once_however_many_threads_store(store: Store) {
+    let told = Mutex::new(Vec::new());
+    let mut returned: Vec<u64> = thread::scope(|scope| {
+        let store_some = || {
+            let stored =
+                |_| store.store_then(&publish(b"{}"), &mut |number| told.lock().unwrap().push(number));
+            (0..200).map(|n| stored(n).unwrap()).collect::<Vec<_>>()
+        };
+        let threads: Vec<_> = (0..4).map(|_| scope.spawn(store_some)).collect();
+        threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
+    });
+    returned.sort_unstable();
+    let told = told.into_inner().unwrap();
+    assert_eq!(told, returned);
+    assert_eq!((told.len(), store.unpersisted_count()), (800, 800));
 }

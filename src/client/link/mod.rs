@@ -16,7 +16,7 @@ mod gate;
 mod sequenced;
 
 pub(crate) use gate::{Gate, Loss};
-pub(crate) use sequenced::StoredFrames;
+pub(crate) use sequenced::{Sent, StoredFrames};
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -1,8 +1,10 @@
 //! Frames with sequence numbers: they leave in the order of their numbers, each at most once per connection.
 //!
-//! A message is stored first, which gives it its number, and sent then. Threads may arrive here in another order than their
-//! numbers: whoever finds lower numbers missing fetches them from the store. The store is never called with the send lock
-//! held; while one thread fetches, the others leave their numbers behind and go, unless they have run too far ahead.
+//! A message is stored first, which gives it its number, and joins the outgoing frames before the store takes another. Where
+//! that is not possible, because there is no connection or something has to be waited for, it stays behind: whoever comes
+//! next finds lower numbers missing and fetches them from the store. The send lock may be taken within that of the store, so
+//! the store is never called with the send lock held; while one thread fetches, the others leave their numbers behind and
+//! go, unless they have run too far ahead.
 //!
 //! A frame without a number, sent by a thread that has just stored something, must not overtake that: it lets everything go
 //! first that was stored before. The one thread that holds the gate replays, and nobody else fetches meanwhile.
@@ -15,9 +17,15 @@ use parking_lot::MutexGuard;
 use super::{Effort, Gate, Guard, Link, Refusal, Sender, State, Verdict};
 use crate::client::burst::FULL;
 use crate::error::{Error, Result};
+use crate::store::{PublishStore, StoreEntry};
+use crate::wire::frame::StoredPublishWriter;
 
 /// When more than so many frames are behind, publishers wait for whoever fetches them.
 const BACKLOG: u64 = 4096;
+
+/// A publisher that is so many messages ahead of the acknowledgements gives way, for the receive thread may be waiting for
+/// its core: what the store keeps then stays within the caches of the processor.
+const FAR_AHEAD: u64 = 32_768;
 
 /// Whoever fetches wakes those who wait for it so often.
 const WAKE: u64 = 256;
@@ -41,8 +49,11 @@ pub(super) struct Sequences {
     open: bool,
     /// The last number that was sent or skipped on this connection.
     sent: u64,
+    writer: StoredPublishWriter,
     /// The highest number that is known to be stored.
     stored: u64,
+    /// The last number that was acknowledged on this connection, or was before it.
+    acknowledged: u64,
     /// A thread is fetching what is missing.
     fetching: bool,
     /// So many others wait for it.
@@ -65,6 +76,10 @@ impl Sequences {
         self.stored.saturating_sub(self.sent)
     }
 
+    fn are_far_ahead(&self) -> bool {
+        self.sent.saturating_sub(self.acknowledged) > FAR_AHEAD
+    }
+
     /// Something is stored that was not sent, and nobody is at it.
     pub(super) fn are_behind(&self) -> bool {
         self.open && !self.fetching && self.sent < self.stored
@@ -77,10 +92,79 @@ impl State {
     pub(super) fn lags_behind(&self, upto: u64) -> bool {
         self.sequences.open && self.sequences.sent < upto && self.gate == Gate::Open
     }
+
+    #[inline(always)]
+    fn take(&mut self, sequence: u64, entry: &StoreEntry<'_>, queued: impl Fn(u64)) -> Result<()> {
+        entry.encode(sequence, &mut self.sequences.writer, &mut self.front)?;
+        self.sequences.sent = sequence;
+        queued(self.version);
+        Ok(())
+    }
+}
+
+/// When a message is sent that was stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sent {
+    Now,
+    /// By [`Link::publish_stored`]: it was not its turn, or something has to be waited for.
+    Later,
 }
 
 impl Link {
-    /// Sends a frame that has been stored under this number, and before it whatever is missing. It is not an error if the
+    /// Stores a message and, if it is its turn and nothing has to be waited for, sends it in the same breath, which keeps
+    /// the messages of several threads in order. `queued` is as for [`Link::publish_stored`].
+    #[inline]
+    pub(crate) fn store_and_send(
+        self: &Arc<Self>,
+        store: &dyn PublishStore,
+        entry: &StoreEntry<'_>,
+        sender: impl Fn() -> Sender,
+        queued: impl Fn(u64),
+    ) -> Result<(u64, Sent)> {
+        let mut taken = None;
+        let stored = store.store_then(entry, &mut |sequence| {
+            // A store that calls twice must not wait for itself.
+            if taken.is_none() {
+                taken = self.take_in_turn(sequence, entry, &queued);
+            }
+        });
+        // The lock of the store is free again, and that of the link held since the frame joined the others.
+        let Some(state) = taken else { return Ok((stored?, Sent::Later)) };
+        self.write_if_due(state, sender);
+        Ok((stored?, Sent::Now))
+    }
+
+    /// Puts the frame of what was stored under this number into the buffer, if it can join the others right now.
+    #[inline(always)]
+    fn take_in_turn(&self, sequence: u64, entry: &StoreEntry<'_>, queued: impl Fn(u64)) -> Option<Guard<'_>> {
+        let mut state = self.state.lock();
+        state.sequences.stored = state.sequences.stored.max(sequence);
+        let Sequences { open, sent, fetching, .. } = state.sequences;
+        let in_turn = open && !fetching && sequence == sent + 1;
+        if !in_turn || state.gate != Gate::Open || state.front.len() > self.room {
+            return None;
+        }
+        state.take(sequence, entry, queued).ok()?;
+        Some(state)
+    }
+
+    /// Sends what has collected, if the time has come.
+    #[inline]
+    fn write_if_due(self: &Arc<Self>, mut state: Guard<'_>, sender: impl Fn() -> Sender) {
+        let buffered = state.front.len();
+        if state.writing || state.burst.added(buffered, Instant::now) == Verdict::Hold {
+            return;
+        }
+        let far_ahead = state.sequences.are_far_ahead();
+        if let Err(transport) = self.write(state, sender().effort()) {
+            transport.shutdown();
+        }
+        if far_ahead {
+            std::thread::yield_now();
+        }
+    }
+
+    /// Sends what has been stored under this number, and before it whatever is missing. It is not an error if the
     /// frame cannot be sent now: it is in the store, and the next logon sends it. `queued` hears of the connection that the
     /// frame goes over, under the send lock, before a byte of it is written.
     ///
@@ -91,7 +175,7 @@ impl Link {
         self: &Arc<Self>,
         sender: impl Fn() -> Sender,
         sequence: u64,
-        frame: &[u8],
+        entry: &StoreEntry<'_>,
         queued: impl Fn(u64),
     ) -> Result<(), Refusal> {
         let mut state = self.state.lock();
@@ -132,16 +216,8 @@ impl Link {
             if sequence > sequences.sent + 1 {
                 return self.fetch_missing(state, sequence, &sender());
             }
-            state.front.extend_from_slice(frame);
-            state.sequences.sent = sequence;
-            queued(state.version);
-            let buffered = state.front.len();
-            if state.writing || state.burst.added(buffered, Instant::now) == Verdict::Hold {
-                return Ok(());
-            }
-            if let Err(transport) = self.write(state, sender().effort()) {
-                transport.shutdown();
-            }
+            state.take(sequence, entry, queued).map_err(Refusal::Frame)?;
+            self.write_if_due(state, sender);
             return Ok(());
         }
     }
@@ -151,6 +227,7 @@ impl Link {
         let mut state = self.state.lock();
         state.sequences.open = true;
         state.sequences.sent = sent;
+        state.sequences.acknowledged = sent;
     }
 
     /// Sends one frame of the replay, in the hands of whoever holds the gate.
@@ -165,11 +242,15 @@ impl Link {
         self.publish_behind(self.state.lock(), 0, || *sender, encode)
     }
 
-    /// False for a number that the server cannot have from this client.
-    pub(crate) fn may_be_acknowledged(&self, sequence: u64) -> bool {
-        let state = self.state.lock();
-        let Sequences { open, sent, stored, .. } = state.sequences;
-        sequence <= if open { sent } else { stored }
+    /// The server has everything up to this number. False if it cannot have that from this client.
+    pub(crate) fn acknowledged(&self, sequence: u64) -> bool {
+        let mut state = self.state.lock();
+        let sequences = &mut state.sequences;
+        let possible = sequence <= if sequences.open { sequences.sent } else { sequences.stored };
+        if possible {
+            sequences.acknowledged = sequences.acknowledged.max(sequence);
+        }
+        possible
     }
 
     /// What has this number is not sent over this connection, or was.

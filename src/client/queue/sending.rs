@@ -13,8 +13,7 @@ use super::{AckOption, QueueAcks};
 use crate::callbacks::{Origin, UnhandledError};
 use crate::client::core::Core;
 use crate::client::execute::{Wanted, place};
-use crate::client::link::{Outgoing, Patience, Refusal, Sender};
-use crate::client::publishing::with_frame;
+use crate::client::link::{Outgoing, Patience, Refusal, Sender, Sent};
 use crate::client::reply::Reply;
 use crate::client::session::Phase;
 use crate::command::{Command, check_text, next_id, too_large};
@@ -226,12 +225,11 @@ impl Core {
     }
 
     fn store_acks(&self, store: &dyn PublishStore, entry: &StoreEntry<'_>, sender: &Sender) -> Result<()> {
-        with_frame(|frame| {
-            let sequence = store.store_framed(entry, frame)?;
+        if let (sequence, Sent::Later) = self.link.store_and_send(store, entry, || *sender, |_| {})? {
             // It is in the store: what cannot be sent now is sent by the next logon.
-            let _ = self.link.publish_stored(|| *sender, sequence, frame, |_| {});
-            Ok(())
-        })
+            let _ = self.link.publish_stored(|| *sender, sequence, entry, |_| {});
+        }
+        Ok(())
     }
 
     /// Waits until the server has processed everything sent before, or is gone.

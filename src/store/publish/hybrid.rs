@@ -10,6 +10,7 @@ use super::keeper::{Appended, Backing, Keeper};
 use super::memory::Segments;
 use crate::error::{Error, Result};
 use crate::store::StoreEntry;
+use crate::store::content::Content;
 use crate::store::sequence::History;
 use crate::store::{PublishStoreResizeHandler, StoreReplayer};
 
@@ -92,7 +93,8 @@ struct Hybrid {
     low_watermark: usize,
     /// The oldest are moved when memory holds so many; more than the capacity after a failure.
     threshold: usize,
-    frame: Vec<u8>,
+    /// The content that is being moved.
+    moved: Vec<u8>,
 }
 
 impl Hybrid {
@@ -103,7 +105,7 @@ impl Hybrid {
             capacity,
             low_watermark: capacity / 2,
             threshold: capacity,
-            frame: Vec::new(),
+            moved: Vec::new(),
         }
     }
 
@@ -113,9 +115,9 @@ impl Hybrid {
         let mut moved = 0;
         let mut outcome = Ok(Appended::Kept);
         for _ in self.low_watermark..self.memory.count() {
-            self.frame.clear();
-            let Some(next) = self.memory.copy(moved, u64::MAX, 0, &mut self.frame) else { break };
-            outcome = self.journal.append(next - 1, &self.frame);
+            self.moved.clear();
+            let Some(next) = self.memory.copy(moved, u64::MAX, 0, &mut self.moved) else { break };
+            outcome = self.journal.append(next - 1, Content::Framed(&self.moved));
             if !matches!(outcome, Ok(Appended::Kept)) {
                 break;
             }
@@ -145,14 +147,14 @@ impl Hybrid {
 }
 
 impl Backing for Hybrid {
-    fn append(&mut self, number: u64, frame: &[u8]) -> Result<Appended> {
+    fn append(&mut self, number: u64, content: Content<'_>) -> Result<Appended> {
         if self.memory.count() >= self.threshold {
             match self.spill()? {
                 Appended::Kept => {}
                 full => return Ok(full),
             }
         }
-        self.memory.append(number, frame)
+        self.memory.append(number, content)
     }
 
     fn grow(&mut self, bytes: u64) -> Result<()> {
@@ -170,9 +172,9 @@ impl Backing for Hybrid {
         Ok(self.memory.discard(history)? || in_file)
     }
 
-    fn copy(&mut self, from: u64, upto: u64, limit: usize, frames: &mut Vec<u8>) -> Option<u64> {
-        let next = self.journal.copy(from, upto, limit, frames);
-        if next.is_some() { next } else { self.memory.copy(from, upto, limit, frames) }
+    fn copy(&mut self, from: u64, upto: u64, limit: usize, contents: &mut Vec<u8>) -> Option<u64> {
+        let next = self.journal.copy(from, upto, limit, contents);
+        if next.is_some() { next } else { self.memory.copy(from, upto, limit, contents) }
     }
 
     fn count(&self) -> usize {

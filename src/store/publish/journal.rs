@@ -7,13 +7,11 @@ use super::recovery::{Known, Recovered, recover};
 use super::runs::Runs;
 use super::volume::{Found, Place, Volume, refusal};
 use crate::error::{Error, Result};
+use crate::store::content::Content;
 use crate::store::entry::no_memory;
-use crate::store::layout::{self, Header, Part, RECORD_HEADER, record_size, seal};
-use crate::store::scan::{content, scan};
+use crate::store::layout::{self, Header, Part, RECORD_HEADER, record_size};
+use crate::store::scan::{glance, scan};
 use crate::store::sequence::History;
-
-/// A buffer that grew beyond this for a large message is given back.
-const KEPT_BUFFER: usize = 1 << 20;
 
 /// So many places with damage are logged one by one.
 const LOGGED: usize = 20;
@@ -45,9 +43,6 @@ pub(crate) struct Journal {
     /// Segments that are left alone until everything that was found beside them, up to this number, is discarded.
     aside: Vec<Place>,
     aside_until: u64,
-    /// A record that is being made, or one part of it.
-    record: Vec<u8>,
-    part: Vec<u8>,
     damage: Vec<StoreDamage>,
     /// So much of the damage has been reported.
     reported: usize,
@@ -68,8 +63,6 @@ impl Journal {
             last: 0,
             aside: Vec::new(),
             aside_until: 0,
-            record: Vec::new(),
-            part: Vec::new(),
             damage: Vec::new(),
             reported: 0,
         };
@@ -88,10 +81,10 @@ impl Journal {
         let history = found.progress.map(|progress| progress.history);
         let salt = self.volume.salt();
         let bytes = |segment| self.volume.place(segment).map_or(&[][..], |place| self.volume.bytes(place));
-        let contents: Vec<_> =
-            (0..self.volume.segments()).map(|segment| content(bytes(segment), salt)).collect();
+        let glances: Vec<_> =
+            (0..self.volume.segments()).map(|segment| glance(bytes(segment), salt)).collect();
         let recovered = recover(
-            &contents,
+            &glances,
             |segment| scan(bytes(segment), salt),
             Known {
                 segment_size: self.volume.segment_size(),
@@ -134,36 +127,6 @@ impl Journal {
         self.last_epoch = recovered.epoch;
         self.last = recovered.last;
         self.damage = recovered.damage;
-    }
-
-    /// Writes the frame that is in `record`.
-    #[inline]
-    fn put(&mut self, number: u64) -> Result<Appended> {
-        let length = self.record.len() - RECORD_HEADER;
-        let size = record_size(length);
-        if size > self.volume.segment_size() {
-            return self.put_in_parts(number);
-        }
-        if !self.has_room(number, size) && !self.open_segment(number)? {
-            return Ok(Appended::Full(self.wanted(1)));
-        }
-        let at = self.at;
-        let Some(run) = self.runs.active() else { return Err(no_segment()) };
-        let jump = number != self.last + 1;
-        let header = Header { sequence: number, length, part: Part::Whole, jump, epoch: self.epoch };
-        let commit = seal(&mut self.record, &header, self.volume.salt());
-        self.volume.write(run.place, at, &self.record, commit);
-        if self.options.sync_every_write {
-            // With the word behind it, which says that nothing follows.
-            let end = (at + size + 8).min(self.volume.segment_size());
-            let synced = self.volume.flush(run.place, at..end);
-            synced.inspect_err(|_| self.volume.erase(run.place, at))?;
-        }
-        // A segment is smaller than 4 GiB.
-        run.push(number, at as u32);
-        self.at += size;
-        self.last = number;
-        Ok(Appended::Kept)
     }
 
     #[inline]
@@ -219,18 +182,22 @@ impl Journal {
         }
     }
 
-    /// Writes a frame that no segment can hold into several, each of which it fills but for the last.
+    /// Writes what no segment can hold into several, each of which it fills but for the last.
     #[cold]
-    fn put_in_parts(&mut self, number: u64) -> Result<Appended> {
+    fn append_in_parts(&mut self, number: u64, content: Content<'_>) -> Result<Appended> {
         let piece = self.volume.segment_size() - RECORD_HEADER;
-        let count = (self.record.len() - RECORD_HEADER).div_ceil(piece);
+        let count = content.size().div_ceil(piece);
         self.release_finished();
         let Some(others) = self.free.len().checked_sub(count) else {
             return Ok(Appended::Full(self.wanted(count)));
         };
         let first_epoch = self.next_epoch(count)?;
+        let mut bytes = Vec::new();
+        bytes.try_reserve_exact(content.size()).map_err(no_memory)?;
+        bytes.resize(content.size(), 0);
+        content.write(&mut bytes);
         let places = self.free.split_off(others);
-        if let Err(error) = self.write_parts(number, &places, first_epoch) {
+        if let Err(error) = self.write_parts(number, &bytes, &places, first_epoch) {
             let Journal { volume, free, .. } = self;
             places.into_iter().rev().for_each(|place| release(volume, free, place));
             return Err(error);
@@ -241,49 +208,45 @@ impl Journal {
                 run.push(number, 0);
             }
         }
-        self.at = self.part.len();
+        self.at = record_size(bytes.len() - (count - 1) * piece);
         self.last_epoch += count as u32;
         self.epoch = self.last_epoch;
         self.last = number;
         Ok(Appended::Kept)
     }
 
-    /// Writes the parts of the frame in `record`, first to last: without the last there is no message.
-    fn write_parts(&mut self, number: u64, places: &[Place], first_epoch: u32) -> Result<()> {
+    /// Writes the parts, first to last: without the last there is no message.
+    fn write_parts(&mut self, number: u64, bytes: &[u8], places: &[Place], first_epoch: u32) -> Result<()> {
         let piece = self.volume.segment_size() - RECORD_HEADER;
-        let frame = self.record.get(RECORD_HEADER..).unwrap_or_default();
         let jump = number != self.last + 1;
-        for (index, (content, place)) in frame.chunks(piece).zip(places).enumerate() {
+        for (index, (part_bytes, place)) in bytes.chunks(piece).zip(places).enumerate() {
             let part = match index {
                 0 => Part::First,
                 _ if index + 1 == places.len() => Part::Last,
                 _ => Part::Middle,
             };
             let epoch = first_epoch + index as u32;
-            let header = Header { sequence: number, length: content.len(), part, jump, epoch };
-            layout::begin(&mut self.part);
-            self.part.extend_from_slice(content);
-            let commit = seal(&mut self.part, &header, self.volume.salt());
-            self.volume.write(*place, 0, &self.part, commit);
+            let header = Header { sequence: number, length: part_bytes.len(), part, jump, epoch };
+            self.volume.write(*place, 0, &header, |place| Content::Framed(part_bytes).write(place));
             if self.options.sync_every_write {
-                let end = (self.part.len() + 8).min(self.volume.segment_size());
+                let end = (header.size() + 8).min(self.volume.segment_size());
                 self.volume.flush(*place, 0..end)?;
             }
         }
         Ok(())
     }
 
-    /// Appends the frame of a kept message. `None` if it is not what was written; `frame` is as before then.
-    fn read(&self, number: u64, frames: &mut Vec<u8>) -> Option<()> {
-        let before = frames.len();
-        let whole = self.read_parts(number, frames);
+    /// Appends the content of a kept message. `None` if it is not what was written; `contents` is as before then.
+    fn read(&self, number: u64, contents: &mut Vec<u8>) -> Option<()> {
+        let before = contents.len();
+        let whole = self.read_parts(number, contents);
         if whole.is_none() {
-            frames.truncate(before);
+            contents.truncate(before);
         }
         whole
     }
 
-    fn read_parts(&self, number: u64, frames: &mut Vec<u8>) -> Option<()> {
+    fn read_parts(&self, number: u64, contents: &mut Vec<u8>) -> Option<()> {
         let (mut run, mut index) = self.runs.find(number)?;
         let mut first = true;
         loop {
@@ -296,7 +259,7 @@ impl Journal {
             if !fits || !layout::is_intact(record.get(..header.size())?, sum) {
                 return None;
             }
-            frames.extend_from_slice(record.get(layout::frame_in(&header))?);
+            contents.extend_from_slice(record.get(layout::content_in(&header))?);
             if matches!(header.part, Part::Whole | Part::Last) {
                 return Some(());
             }
@@ -355,15 +318,32 @@ impl Journal {
 
 impl Backing for Journal {
     #[inline]
-    fn append(&mut self, number: u64, frame: &[u8]) -> Result<Appended> {
-        layout::begin(&mut self.record);
-        self.record.try_reserve(frame.len() + layout::ALIGNMENT).map_err(no_memory)?;
-        self.record.extend_from_slice(frame);
-        let outcome = self.put(number);
-        if self.record.capacity() > KEPT_BUFFER {
-            self.record = Vec::new();
+    fn append(&mut self, number: u64, content: Content<'_>) -> Result<Appended> {
+        let length = content.size();
+        let size = record_size(length);
+        if size > self.volume.segment_size() {
+            return self.append_in_parts(number, content);
         }
-        outcome
+        if !self.has_room(number, size) && !self.open_segment(number)? {
+            return Ok(Appended::Full(self.wanted(1)));
+        }
+        let at = self.at;
+        let Some(run) = self.runs.active() else { return Err(no_segment()) };
+        let place = run.place;
+        let jump = number != self.last + 1;
+        let header = Header { sequence: number, length, part: Part::Whole, jump, epoch: self.epoch };
+        self.volume.write(place, at, &header, |place| content.write(place));
+        if self.options.sync_every_write {
+            // With the word behind it, which says that nothing follows.
+            let end = (at + size + 8).min(self.volume.segment_size());
+            let synced = self.volume.flush(place, at..end);
+            synced.inspect_err(|_| self.volume.erase(place, at))?;
+        }
+        // A segment is smaller than 4 GiB.
+        run.push(number, at as u32);
+        self.at += size;
+        self.last = number;
+        Ok(Appended::Kept)
     }
 
     fn grow(&mut self, bytes: u64) -> Result<()> {
@@ -387,14 +367,14 @@ impl Backing for Journal {
         Ok(free.len() > before || runs.is_finished())
     }
 
-    fn copy(&mut self, from: u64, upto: u64, limit: usize, frames: &mut Vec<u8>) -> Option<u64> {
+    fn copy(&mut self, from: u64, upto: u64, limit: usize, contents: &mut Vec<u8>) -> Option<u64> {
         let mut next = from;
         let mut copied = false;
         while let Some(number) = self.runs.at_or_after(next).filter(|number| *number <= upto) {
-            if copied && frames.len() >= limit {
+            if copied && contents.len() >= limit {
                 break;
             }
-            match self.read(number, frames) {
+            match self.read(number, contents) {
                 Some(()) => copied = true,
                 None => self.lose(number),
             }
@@ -480,26 +460,31 @@ mod tests {
         }
     }
 
-    fn frame(journal: &mut Journal, number: u64) -> Option<Vec<u8>> {
-        let mut frame = Vec::new();
-        journal.copy(number, number, 0, &mut frame).map(|_| frame)
+    fn content(journal: &mut Journal, number: u64) -> Option<Vec<u8>> {
+        let mut content = Vec::new();
+        journal.copy(number, number, 0, &mut content).map(|_| content)
     }
 
     fn kept(journal: &mut Journal, number: u64, size: usize) -> bool {
-        frame(journal, number).is_some_and(|frame| frame == vec![number as u8; size])
+        content(journal, number).is_some_and(|content| content == vec![number as u8; size])
     }
 
     fn append(journal: &mut Journal, number: u64, size: usize) {
-        assert_eq!(journal.append(number, &vec![number as u8; size]).unwrap(), Appended::Kept);
+        assert_eq!(
+            journal.append(number, Content::Framed(&vec![number as u8; size])).unwrap(),
+            Appended::Kept
+        );
     }
 
     #[test]
-    fn a_frame_of_any_size_comes_back() {
+    fn a_content_of_any_size_comes_back() {
         let path = Path::new("sizes");
         let mut journal = path.open();
         let sizes = [0, 1, 4072, 4073, 100, 2 * 4072, 2 * 4072 + 1, 3 * 4072 - 1, 7];
         for (number, size) in (1..).zip(sizes) {
-            if let Appended::Full(bytes) = journal.append(number, &vec![number as u8; size]).unwrap() {
+            if let Appended::Full(bytes) =
+                journal.append(number, Content::Framed(&vec![number as u8; size])).unwrap()
+            {
                 journal.grow(bytes).unwrap();
                 append(&mut journal, number, size);
             }
@@ -555,7 +540,7 @@ mod tests {
         let mut journal = path.open();
         journal.last_epoch = u32::MAX - 1;
         append(&mut journal, 1, 4000);
-        let error = journal.append(2, &[b'x'; 4000]).unwrap_err();
+        let error = journal.append(2, Content::Framed(&[b'x'; 4000])).unwrap_err();
         assert!(error.to_string().contains("worn out"), "{error}");
         assert!(kept(&mut journal, 1, 4000));
     }

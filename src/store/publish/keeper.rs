@@ -11,23 +11,19 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::message::Message;
+use crate::store::content::{Content, hand_out};
 use crate::store::sequence::{History, Sequences};
 use crate::store::{PublishStore, PublishStoreResizeHandler, StoreEntry, StoreReplayer};
-use crate::wire::block::HeaderReader;
-use crate::wire::{Block, MAX_FRAME};
 
 /// A publisher whose store may not grow asks again after this long, or sooner if there is room.
 const ASK_AGAIN: Duration = Duration::from_millis(100);
-/// Memory for a frame is kept up to so many bytes.
-const KEPT_FRAME: usize = 64 << 10;
 /// A replay takes about so many bytes from the store at a time.
 const BATCH: usize = 64 << 10;
 
-/// Where the frames of a store are.
+/// Where the contents of a store are.
 pub(crate) trait Backing: Send {
-    /// Writes the frame of the message with this number, which is above all others.
-    fn append(&mut self, number: u64, frame: &[u8]) -> Result<Appended>;
+    /// Writes down the message with this number, which is above all others.
+    fn append(&mut self, number: u64, content: Content<'_>) -> Result<Appended>;
 
     /// Makes room up to this size, as [`Appended::Full`] has named it. Less than there is changes nothing.
     fn grow(&mut self, bytes: u64) -> Result<()>;
@@ -35,9 +31,9 @@ pub(crate) trait Backing: Send {
     /// Remembers the numbers, and forgets the messages up to the persisted one. True if that made room.
     fn discard(&mut self, history: History) -> Result<bool>;
 
-    /// Copies the frame of the lowest message from `from` to `upto`, and those after it up to about `limit` bytes.
+    /// Copies the content of the lowest message from `from` to `upto`, and of those after it up to about `limit` bytes.
     /// Returns the number to go on from; `None` if there is no such message.
-    fn copy(&mut self, from: u64, upto: u64, limit: usize, frames: &mut Vec<u8>) -> Option<u64>;
+    fn copy(&mut self, from: u64, upto: u64, limit: usize, contents: &mut Vec<u8>) -> Option<u64>;
 
     fn count(&self) -> usize;
 
@@ -81,8 +77,8 @@ pub(crate) struct Keeper<B> {
 struct State<B> {
     sequences: Sequences,
     backing: B,
-    /// The frame of a message whose publisher has no use for it.
-    frame: Vec<u8>,
+    /// Room to make a frame in.
+    room: Vec<u8>,
     /// No flusher waits for a lower number.
     awaited: u64,
     /// Counts the discards that made room.
@@ -101,7 +97,7 @@ impl<B: Backing> Keeper<B> {
             state: Mutex::new(State {
                 sequences,
                 backing,
-                frame: Vec::new(),
+                room: Vec::new(),
                 awaited: u64::MAX,
                 rooms: 0,
                 waiting: 0,
@@ -163,21 +159,26 @@ impl<B: Backing> Keeper<B> {
         }
     }
 
-    fn copy(&self, from: u64, upto: u64, limit: usize, frames: &mut Vec<u8>) -> Option<u64> {
-        frames.clear();
-        self.state.lock().backing.copy(from, upto, limit, frames)
+    fn copy(&self, from: u64, upto: u64, limit: usize, contents: &mut Vec<u8>) -> Option<u64> {
+        contents.clear();
+        self.state.lock().backing.copy(from, upto, limit, contents)
     }
 }
 
 impl<B: Backing> State<B> {
-    fn append(&mut self, entry: &StoreEntry<'_>, frame: &mut Vec<u8>) -> Result<Appended> {
+    /// Keeps a message under the number that it returns, unless there is no room.
+    #[inline]
+    fn append(&mut self, entry: &StoreEntry<'_>) -> Result<(u64, Appended)> {
         if self.sequences.is_fresh() {
             self.begin()?;
         }
-        let number =
-            self.sequences.upcoming().map_err(|error| Error::new(ErrorKind::Store, error.to_string()))?;
-        entry.measure()?.write(number, frame)?;
-        self.backing.append(number.value(), frame)
+        let upcoming = self.sequences.upcoming();
+        let number = upcoming.map_err(|error| Error::new(ErrorKind::Store, error.to_string()))?;
+        let appended = self.backing.append(number, entry.content(number, &mut self.room)?)?;
+        if let Appended::Kept = appended {
+            self.sequences.assign(number);
+        }
+        Ok((number, appended))
     }
 
     #[cold]
@@ -189,21 +190,19 @@ impl<B: Backing> State<B> {
 
 impl<B: Backing> PublishStore for Keeper<B> {
     fn store(&self, entry: &StoreEntry<'_>) -> Result<u64> {
-        let mut frame = std::mem::take(&mut self.state.lock().frame);
-        let stored = self.store_framed(entry, &mut frame);
-        if frame.capacity() <= KEPT_FRAME {
-            self.state.lock().frame = frame;
-        }
-        stored
+        self.store_then(entry, &mut |_| ())
     }
 
     #[inline]
-    fn store_framed(&self, entry: &StoreEntry<'_>, frame: &mut Vec<u8>) -> Result<u64> {
+    fn store_then(&self, entry: &StoreEntry<'_>, then: &mut dyn FnMut(u64)) -> Result<u64> {
         let mut state = self.state.lock();
         loop {
-            match state.append(entry, frame)? {
-                Appended::Kept => return Ok(state.sequences.assign()),
-                Appended::Full(bytes) => self.make_room(&mut state, bytes, entry.may_wait)?,
+            match state.append(entry)? {
+                (number, Appended::Kept) => {
+                    then(number);
+                    return Ok(number);
+                }
+                (_, Appended::Full(bytes)) => self.make_room(&mut state, bytes, entry.may_wait)?,
             }
         }
     }
@@ -232,18 +231,18 @@ impl<B: Backing> PublishStore for Keeper<B> {
 
     fn replay(&self, to: &mut dyn StoreReplayer) -> Result<()> {
         let Some(upto) = self.with_backing(|backing| backing.highest()) else { return Ok(()) };
-        let (mut next, mut frames) = (0, Vec::new());
-        while let Some(after) = self.copy(next, upto, BATCH, &mut frames) {
-            hand_out(&frames, to)?;
+        let (mut next, mut contents) = (0, Vec::new());
+        while let Some(after) = self.copy(next, upto, BATCH, &mut contents) {
+            hand_out(&contents, to)?;
             next = after;
         }
         Ok(())
     }
 
     fn replay_single(&self, to: &mut dyn StoreReplayer, sequence: u64) -> Result<bool> {
-        let mut frames = Vec::new();
-        let found = self.copy(sequence, sequence, 0, &mut frames).is_some();
-        hand_out(&frames, to)?;
+        let mut contents = Vec::new();
+        let found = self.copy(sequence, sequence, 0, &mut contents).is_some();
+        hand_out(&contents, to)?;
         Ok(found)
     }
 
@@ -308,27 +307,6 @@ impl<B: Backing> fmt::Debug for Keeper<B> {
             .field("error_on_publish_gap", &self.error_on_publish_gap())
             .finish_non_exhaustive()
     }
-}
-
-/// Reads the frames and passes them on, one after the other.
-fn hand_out(frames: &[u8], to: &mut dyn StoreReplayer) -> Result<()> {
-    let mut block = Block::with_capacity(frames.len());
-    block.copy_to_front(frames);
-    let walk = block.walk(frames.len(), MAX_FRAME, &mut HeaderReader::default());
-    if let Some(error) = walk.error {
-        return Err(unreadable().with_source(error));
-    }
-    let block = Arc::new(block);
-    for entry in block.entries() {
-        let message = Message::new(block.clone(), *entry);
-        let sequence = message.sequence().ok_or_else(unreadable)?;
-        to.replay(sequence, &StoreEntry::of(&message))?;
-    }
-    Ok(())
-}
-
-fn unreadable() -> Error {
-    Error::new(ErrorKind::Store, "a message in the publish store cannot be read")
 }
 
 fn unflushed(kept: usize, limit: Option<Duration>) -> Error {

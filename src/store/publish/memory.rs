@@ -4,6 +4,7 @@ use super::delegate_publish_store;
 use super::keeper::{Appended, Backing, Keeper};
 use super::runs::Runs;
 use crate::error::{Error, ErrorKind, Result};
+use crate::store::content::Content;
 use crate::store::sequence::History;
 use crate::store::{PublishStoreResizeHandler, StoreEntry, StoreReplayer};
 
@@ -86,7 +87,7 @@ delegate_publish_store!([] MemoryPublishStore, self => self.keeper);
 pub(crate) struct Segments {
     runs: Runs<Segment>,
     spare: Spare,
-    /// Bytes of the frames that are kept.
+    /// Bytes of the contents that are kept.
     used: u64,
     capacity: u64,
     step: u64,
@@ -94,7 +95,9 @@ pub(crate) struct Segments {
 
 #[derive(Debug)]
 struct Segment {
-    frames: Vec<u8>,
+    /// Memory of which the first `filled` bytes are contents. A segment that is used again keeps what was there.
+    bytes: Vec<u8>,
+    filled: usize,
     /// So many bytes at the start belong to discarded messages.
     discarded: usize,
 }
@@ -113,18 +116,18 @@ impl Segments {
         Segments { runs: Runs::default(), spare, used: 0, capacity: step, step }
     }
 
-    /// Whether the active segment has room for a frame of up to `size` bytes with this number.
+    /// Whether the active segment has room for a content of up to `size` bytes with this number.
     #[inline]
     fn is_ready_for(&mut self, number: u64, size: usize) -> bool {
         self.runs.active().is_some_and(|run| {
-            run.continues_with(number) && run.place.frames.capacity() - run.place.frames.len() >= size
+            run.continues_with(number) && run.place.bytes.capacity() - run.place.filled >= size
         })
     }
 
     /// Makes a segment active that has room for `size` bytes.
     #[cold]
     fn open_segment(&mut self, number: u64, size: usize) -> Result<()> {
-        let segment = Segment { frames: self.spare.take(size)?, discarded: 0 };
+        let segment = Segment { bytes: self.spare.take(size)?, filled: 0, discarded: 0 };
         let displaced = self.runs.begin(segment, number);
         let Segments { runs, spare, used, .. } = self;
         displaced.into_iter().for_each(|segment| spare.take_back(segment, used));
@@ -141,20 +144,19 @@ impl Segments {
 
 impl Backing for Segments {
     #[inline]
-    fn append(&mut self, number: u64, frame: &[u8]) -> Result<Appended> {
-        let size = frame.len() as u64;
-        if self.used + size > self.capacity {
-            return Ok(Appended::Full(self.wanted(size)));
+    fn append(&mut self, number: u64, content: Content<'_>) -> Result<Appended> {
+        let size = content.size();
+        if self.used + size as u64 > self.capacity {
+            return Ok(Appended::Full(self.wanted(size as u64)));
         }
-        if !self.is_ready_for(number, frame.len()) {
-            self.open_segment(number, frame.len())?;
+        if !self.is_ready_for(number, size) {
+            self.open_segment(number, size)?;
         }
         let Some(run) = self.runs.active() else { return Err(no_segment()) };
-        // A frame is at most 1 GiB, and a second one only goes into a segment of 256 KiB.
-        let start = run.place.frames.len() as u32;
-        run.place.frames.extend_from_slice(frame);
-        run.push(number, start);
-        self.used += size;
+        // A message is at most 1 GiB, and a second one only goes into a segment of 256 KiB.
+        run.push(number, run.place.filled as u32);
+        content.write(run.place.next(size));
+        self.used += size as u64;
         Ok(Appended::Kept)
     }
 
@@ -168,14 +170,14 @@ impl Backing for Segments {
         let Segments { runs, spare, used, .. } = self;
         runs.discard_up_to(history.persisted, |segment| spare.take_back(segment, used));
         if let Some((segment, start)) = runs.floor_mark() {
-            let discarded = start.map_or(segment.frames.len(), |start| start as usize);
+            let discarded = start.map_or(segment.filled, |start| start as usize);
             *used -= (discarded - segment.discarded) as u64;
             segment.discarded = discarded;
         }
         Ok(self.used < before)
     }
 
-    fn copy(&mut self, from: u64, upto: u64, limit: usize, frames: &mut Vec<u8>) -> Option<u64> {
+    fn copy(&mut self, from: u64, upto: u64, limit: usize, contents: &mut Vec<u8>) -> Option<u64> {
         let first = self.runs.at_or_after(from).filter(|first| *first <= upto)?;
         let (run, index) = self.runs.find(first)?;
         let run = self.runs.get(run)?;
@@ -185,9 +187,9 @@ impl Backing for Segments {
         while next <= upto && next < run.end() && (next == first || end - start < limit) {
             next += 1;
             let following = run.start((next - first) as usize + index);
-            end = following.map_or(run.place.frames.len(), |start| start as usize);
+            end = following.map_or(run.place.filled, |start| start as usize);
         }
-        frames.extend_from_slice(run.place.frames.get(start..end)?);
+        contents.extend_from_slice(run.place.bytes.get(start..end)?);
         Some(next)
     }
 
@@ -210,6 +212,19 @@ pub(super) fn no_segment() -> Error {
     Error::new(ErrorKind::Store, "the publish store has no segment to write to")
 }
 
+impl Segment {
+    /// The place of the next content, for which there is capacity.
+    #[inline]
+    fn next(&mut self, size: usize) -> &mut [u8] {
+        let start = self.filled;
+        self.filled += size;
+        if self.bytes.len() < self.filled {
+            self.bytes.resize(self.filled, 0);
+        }
+        self.bytes.get_mut(start..self.filled).unwrap_or_default()
+    }
+}
+
 impl Spare {
     fn take(&mut self, size: usize) -> Result<Vec<u8>> {
         if size <= SEGMENT
@@ -225,11 +240,10 @@ impl Spare {
     }
 
     /// Takes back a segment in which everything is discarded.
-    fn take_back(&mut self, mut segment: Segment, used: &mut u64) {
-        *used -= (segment.frames.len() - segment.discarded) as u64;
-        if segment.frames.capacity() == SEGMENT && self.memory.len() < self.limit {
-            segment.frames.clear();
-            self.memory.push(segment.frames);
+    fn take_back(&mut self, segment: Segment, used: &mut u64) {
+        *used -= (segment.filled - segment.discarded) as u64;
+        if segment.bytes.capacity() == SEGMENT && self.memory.len() < self.limit {
+            self.memory.push(segment.bytes);
         }
     }
 }

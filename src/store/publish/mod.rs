@@ -39,8 +39,8 @@ macro_rules! delegate_publish_store {
             }
 
             #[inline]
-            fn store_framed(&$self, entry: &StoreEntry<'_>, frame: &mut Vec<u8>) -> Result<u64> {
-                $store.store_framed(entry, frame)
+            fn store_then(&$self, entry: &StoreEntry<'_>, then: &mut dyn FnMut(u64)) -> Result<u64> {
+                $store.store_then(entry, then)
             }
 
             fn discard_up_to(&$self, sequence: u64) -> Result<()> {

@@ -9,7 +9,7 @@ use std::ops::Range;
 use super::damage::StoreDamage;
 use crate::store::header::PAGE;
 use crate::store::layout::{Header, Part, record_size};
-use crate::store::scan::{Chain, Content, Item};
+use crate::store::scan::{Chain, Glance, Item};
 
 /// What is known besides the segments.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,20 +55,20 @@ pub(crate) struct RecoveredRun {
 }
 
 /// Puts the segments with this content in order; `scan` looks closer at one of them.
-pub(crate) fn recover(contents: &[Content], scan: impl Fn(u32) -> Chain, known: Known) -> Recovered {
-    let segments = || (0..).zip(contents);
+pub(crate) fn recover(glances: &[Glance], scan: impl Fn(u32) -> Chain, known: Known) -> Recovered {
+    let segments = || (0..).zip(glances);
     let mut turns: Vec<(u32, u32)> = segments()
         .filter_map(|(segment, content)| match content {
-            Content::Turn(epoch) => Some((*epoch, segment)),
+            Glance::Turn(epoch) => Some((*epoch, segment)),
             _ => None,
         })
         .collect();
     turns.sort_unstable();
     let of = |wanted| segments().filter(move |(_, content)| **content == wanted).map(|(segment, _)| segment);
-    let unreadable: Vec<u32> = of(Content::Unreadable).collect();
+    let unreadable: Vec<u32> = of(Glance::Unreadable).collect();
 
     let mut walk = Walk::new(known);
-    let mut recovered = Recovered { free: of(Content::Nothing).collect(), ..Recovered::default() };
+    let mut recovered = Recovered { free: of(Glance::Nothing).collect(), ..Recovered::default() };
     let mut end = 0;
     for (index, (_, segment)) in turns.iter().enumerate() {
         let chain = scan(*segment);
@@ -351,16 +351,16 @@ mod tests {
 
     /// What is recovered from segments, of which `.` is an empty one and `#` one that cannot be read.
     fn recovered(persisted: Option<u64>, cut_off: u64, segments: &[&str]) -> Recovered {
-        let contents: Vec<Content> = segments
+        let glances: Vec<Glance> = segments
             .iter()
             .map(|text| match *text {
-                "." => Content::Nothing,
-                "#" => Content::Unreadable,
-                text => Content::Turn(chain(text).epoch),
+                "." => Glance::Nothing,
+                "#" => Glance::Unreadable,
+                text => Glance::Turn(chain(text).epoch),
             })
             .collect();
         let known = Known { segment_size: SEGMENT, persisted, assigned: 0, length: 4096, cut_off };
-        recover(&contents, |segment| chain(segments[segment as usize]), known)
+        recover(&glances, |segment| chain(segments[segment as usize]), known)
     }
 
     /// The numbers that can be found.

@@ -20,7 +20,7 @@ use std::time::SystemTime;
 use crate::error::{Error, HandlerError, Result};
 use crate::store::disk::{self, fill, make_solid};
 use crate::store::header::{Identity, MAX_NAME, PAGE, Progress};
-use crate::store::layout::RECORD_HEADER;
+use crate::store::layout::{self, Header, RECORD_HEADER};
 use crate::store::mapped::{LockedFile, Mapped};
 use crate::store::sequence::History;
 
@@ -176,14 +176,17 @@ impl Volume {
         (PAGE + at) as u64 + u64::from(place.segment) * u64::from(self.identity.segment_size)
     }
 
-    /// Writes a record that fits, such that it is there as a whole or not at all whenever the process dies: its commit word
-    /// comes last, and there never is one behind the last record.
+    /// Writes a record that fits, whose content `write` puts into its place, such that it is there as a whole or not at all
+    /// whenever the process dies: its commit word comes last, and there never is one behind the last record.
     #[inline]
-    pub(crate) fn write(&mut self, place: Place, at: usize, record: &[u8], commit: u64) {
+    pub(crate) fn write(&mut self, place: Place, at: usize, header: &Header, write: impl FnOnce(&mut [u8])) {
         let size = self.segment_size();
         let Some(Region { map, .. }) = self.regions.get_mut(place.region) else { return };
-        map.write(place.base + at + 8, record.get(8..).unwrap_or_default());
-        let next = at + record.len();
+        let next = at + header.size();
+        let record = map.bytes_mut(place.base + at..place.base + next);
+        layout::begin(record);
+        write(record.get_mut(layout::content_in(header)).unwrap_or_default());
+        let commit = layout::seal(record, header, self.identity.salt);
         if next + RECORD_HEADER <= size {
             map.commit(place.base + next, 0);
         }
