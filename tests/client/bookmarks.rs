@@ -121,6 +121,73 @@ fn a_message_is_recorded_before_it_is_delivered_and_a_discarded_one_is_a_duplica
     assert_eq!(store.most_recent("s").unwrap(), Bookmark::at(7, 2));
 }
 
+/// M-10, M-11, EL-2: what is true of one message is true of each of many that come in one read, whatever happens to those
+/// before it.
+#[test]
+fn messages_that_come_together_are_recorded_and_delivered_as_each_would_be_alone() {
+    let (scene, store) = with_store();
+    let (duplicates, seen) = inbox();
+    scene.client.set_duplicate_handler(duplicates);
+    let other = scene.subscribe("other");
+    let (sender, delivered) = std::sync::mpsc::channel();
+    let owner = scene.client.clone();
+    let handler = move |message: &Message| -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        let data = String::from_utf8(message.data().to_vec())?;
+        sender.send((data.clone(), message.bookmark_seq(), message.sub_id().map(str::to_owned)))?;
+        match data.as_str() {
+            "fails" => Err("as it should".into()),
+            "panics" => panic!("as it should"),
+            "last" => Ok(owner.unsubscribe("s")?),
+            _ => Ok(owner.discard(message)?),
+        }
+    };
+    let command = Command::subscribe("t").sub_id("s").bookmark("0");
+    let pending = scene.begin(move |client| client.execute_async(command, handler));
+    scene.connection.expect("subscribe", SOON).unwrap();
+    scene.connection.reply_ok().unwrap();
+    pending.wait().unwrap();
+
+    let message = |sids: &str, bookmark: &str, data: &str| {
+        Frame::encode(&format!(r#"{{"c":"p","t":"t","sids":"{sids}","bm":"7|{bookmark}|"}}"#), data)
+    };
+    let together = [
+        message("s", "1", "good"),
+        message("s", "2", "fails"),
+        message("s", "1", "known"),
+        message("other", "8", "for another"),
+        message("s", "3", "panics"),
+        Frame::encode(r#"{"c":"p","t":"t","sids":"s"}"#, "not recorded"),
+        message("s", "2", "fails"),
+        message("s", "4", "good too"),
+        message("s", "5", "last"),
+        message("s", "6", "for nobody"),
+    ];
+    scene.connection.send_raw(together.concat()).unwrap();
+    scene.connection.expect("unsubscribe", SOON).unwrap();
+    scene.settle();
+
+    let id = Some("s".to_owned());
+    let expected = [
+        ("good", 1),
+        ("fails", 2),
+        ("panics", 3),
+        ("not recorded", 0),
+        ("fails", 2),
+        ("good too", 4),
+        ("last", 5),
+    ];
+    let expected: Vec<_> = expected.map(|(data, number)| (data.to_owned(), number, id.clone())).into();
+    assert_eq!(delivered.try_iter().collect::<Vec<_>>(), expected);
+    assert_eq!((other.next().data(), seen.next().data()), (&b"for another"[..], &b"known"[..]));
+    assert!(other.rest().is_empty() && seen.rest().is_empty());
+    assert_eq!(store.outstanding("s"), 3, "the two that failed and the last");
+    let failures = scene.record.failures();
+    let kinds: Vec<_> = failures.iter().map(|failure| (failure.origin, failure.error.kind())).collect();
+    let (failed, panicked) = (ErrorKind::HandlerFailed, ErrorKind::HandlerPanicked);
+    assert_eq!(kinds, [failed, panicked, failed].map(|kind| (Origin::MessageHandler, kind)));
+    assert!(failures.iter().all(|failure| failure.id.as_deref() == Some("s")));
+}
+
 /// M-11, with a stream: its messages keep their numbers.
 #[test]
 fn the_messages_of_a_stream_are_recorded_as_they_arrive() {

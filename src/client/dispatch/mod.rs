@@ -6,6 +6,7 @@
 
 mod leased;
 mod recorded;
+mod recorded_run;
 
 use std::borrow::Cow;
 use std::sync::Arc;

@@ -1,5 +1,7 @@
 //! Messages of bookmark subscriptions: each is recorded before it is delivered (`resilience.md` 5.3).
 
+use std::sync::Arc;
+
 use super::{Clockwork, Dispatcher, Global, Index, Target};
 use crate::callbacks::Origin;
 use crate::client::core::Core;
@@ -34,6 +36,12 @@ impl Dispatcher {
         index: Index,
         clockwork: &mut Clockwork,
     ) -> Index {
+        if let [Target { sink: Some(Sink::Handler(cell)), recipient, .. }] = self.targets.list.as_slice()
+            && let Some(store) = self.core.config.bookmark_store.clone()
+        {
+            let (cell, recipient) = (Arc::clone(cell), *recipient);
+            return self.run_recorded(&cell, &*store, recipient, message, index, clockwork);
+        }
         let targets = std::mem::take(&mut self.targets.list);
         for target in &targets {
             message.deliver_to(target.recipient.0, target.recipient.1);
@@ -70,12 +78,15 @@ impl Dispatcher {
                 }
                 message.set_bookmark_seq(0);
             }
-            Admission::Duplicate => {
-                if let Some(handler) = self.core.registry.global(Global::Duplicate) {
-                    self.call(&handler, message, Global::Duplicate.origin(), clockwork);
-                }
-            }
+            Admission::Duplicate => self.duplicate(message, clockwork),
             Admission::Refused => {}
+        }
+    }
+
+    /// A message that the application was done with before.
+    pub(super) fn duplicate(&mut self, message: &Message, clockwork: &mut Clockwork) {
+        if let Some(handler) = self.core.registry.global(Global::Duplicate) {
+            self.call(&handler, message, Global::Duplicate.origin(), clockwork);
         }
     }
 }
