@@ -11,8 +11,13 @@ use crate::wire::block::{HeaderReader, Receiver, Walk};
 
 const SMALLEST: usize = 4 << 10;
 const LARGEST: usize = 256 << 10;
-/// Blocks that are set aside until nobody keeps them.
+/// A block for frames that are larger still is used again up to this size, as long as such frames come.
+const LARGEST_KEPT: usize = 1 << 20;
+/// So many reads without one end that.
+const NONE_LARGE: u32 = 64;
+/// Blocks that are set aside until nobody keeps them, and how many there may be when a larger one joins them.
 const ASIDE: usize = 16;
+const ASIDE_LARGE: usize = 4;
 /// So many reads in a row that would have fitted into a quarter make the next new block smaller.
 const CALM: u32 = 4;
 
@@ -29,6 +34,10 @@ pub(crate) struct Buffers {
     /// The size of the next new block.
     size: usize,
     calm: u32,
+    /// The size of the block that a large frame has come in lately; else 0.
+    large: usize,
+    /// Reads since then.
+    since_large: u32,
 }
 
 impl Buffers {
@@ -43,6 +52,8 @@ impl Buffers {
             frame_limit,
             size: SMALLEST,
             calm: 0,
+            large: 0,
+            since_large: 0,
         }
     }
 
@@ -74,9 +85,10 @@ impl Buffers {
         self.filled = left.len();
         // A frame that does not fit is given room as its bytes come, not as its length promises.
         let wanted = walk.wanted.min(self.filled.saturating_mul(2));
-        let capacity = self.size.max(wanted);
+        self.observe_large(walk);
+        let capacity = self.size.max(wanted).max(self.large);
         let fits = self.current.capacity() >= capacity;
-        let oversized = self.current.capacity() > LARGEST.max(wanted);
+        let oversized = self.current.capacity() > LARGEST.max(wanted).max(self.large);
         match Arc::get_mut(&mut self.current) {
             Some(block) if fits && !oversized => block.move_to_front(left),
             _ => self.replace(left, capacity),
@@ -92,7 +104,12 @@ impl Buffers {
             block.copy_to_front(bytes);
         }
         let old = std::mem::replace(&mut self.current, next);
-        if old.capacity() <= LARGEST && self.aside.len() < ASIDE {
+        let room = match old.capacity() {
+            ..=LARGEST => ASIDE,
+            large if large == self.large => ASIDE_LARGE,
+            _ => 0,
+        };
+        if self.aside.len() < room {
             self.aside.push(old);
         }
     }
@@ -118,6 +135,19 @@ impl Buffers {
             }
         } else {
             self.calm = 0;
+        }
+    }
+
+    /// Remembers that a large frame came, and forgets it when no other follows.
+    fn observe_large(&mut self, walk: &Walk) {
+        if walk.consumed > LARGEST && self.current.capacity() <= LARGEST_KEPT {
+            (self.large, self.since_large) = (self.current.capacity(), 0);
+        } else if self.large > 0 {
+            self.since_large += 1;
+            if self.since_large > NONE_LARGE {
+                self.large = 0;
+                self.aside.retain(|block| block.capacity() <= LARGEST);
+            }
         }
     }
 
@@ -181,6 +211,26 @@ mod tests {
         assert_eq!(payloads(&mut buffers, rest, 1 << 16).len(), 1);
         assert!(buffers.current.capacity() <= LARGEST);
         assert_eq!(payloads(&mut buffers, &frame(b"x"), 5), [b"x"]);
+    }
+
+    #[test]
+    fn a_block_for_large_frames_stays_as_long_as_they_come() {
+        let mut buffers = Buffers::new(1 << 30, None);
+        let large = frame(&vec![1; 600 << 10]);
+        payloads(&mut buffers, &large, 1 << 16);
+        let block = Arc::as_ptr(&buffers.current);
+        assert!((600 << 10..=LARGEST_KEPT).contains(&buffers.current.capacity()));
+        for _ in 0..3 {
+            payloads(&mut buffers, &large, 1 << 16);
+            payloads(&mut buffers, &frame(b"x"), 5);
+            assert_eq!(Arc::as_ptr(&buffers.current), block);
+        }
+        let mut kept = Vec::new();
+        (0..8).for_each(|_| fed(&mut buffers, &large, 1 << 16, |message| kept.push(message)));
+        assert!(buffers.aside.iter().filter(|block| block.capacity() > LARGEST).count() <= ASIDE_LARGE);
+        (0..=NONE_LARGE).for_each(|_| drop(payloads(&mut buffers, &frame(b"x"), usize::MAX)));
+        let sizes = buffers.aside.iter().chain([&buffers.current]).map(|block| block.capacity());
+        assert!(sizes.max().unwrap() <= LARGEST);
     }
 
     #[test]
