@@ -170,8 +170,7 @@ fn what_is_in_the_room_behind_the_records_means_nothing() {
 fn a_ring_that_is_cut_off_is_refused() {
     let sample = Sample::new(Kind::Ring);
     let length = sample.bytes.len();
-    let cuts = (1..2048).chain((2048..length).step_by(97)).chain([length - 1]);
-    for cut in cuts {
+    for cut in 1..length {
         assert_eq!(sample.open(&sample.bytes[..cut]), None, "{cut}");
     }
     assert_eq!(sample.open(&[]).as_ref(), Some(&sample.moments[0].1), "an empty file is a new store");
@@ -182,12 +181,8 @@ fn a_ring_that_is_cut_off_is_refused() {
 #[test]
 fn a_changed_byte_of_a_ring_takes_back_one_recovery_point_at_most() {
     let sample = Sample::new(Kind::Ring);
-    // The head, the marks and the entries of both subscriptions; and some of what nobody has used yet.
-    let used = [0..128, 1024..1024 + 64, 2048..2048 + 2048];
-    let unused = (128..sample.bytes.len()).step_by(61);
-    let places = used.into_iter().flatten().chain(unused);
     let (mut taken_back, mut refused) = (0, 0);
-    sample.flipped(places, &[0x11], |at, found| {
+    sample.flipped(0..sample.bytes.len(), &[0x11], |at, found| {
         let Some(found) = found else {
             refused += 1;
             return;
