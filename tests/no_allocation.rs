@@ -13,7 +13,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use amps_client::testing::Frame;
-use amps_client::{Client, Command, Direction, Message, PublishOptions, Result};
+use amps_client::{
+    Client, ClientBuilder, Command, Direction, MemoryBookmarkStore, MemoryPublishStore, Message,
+    PublishOptions, PublishStore, Result,
+};
 use counting::{ALLOCATIONS, Counting, LIVE};
 use support::{RawClient, SOON};
 
@@ -30,8 +33,11 @@ const ROUND: u64 = 10_000;
 #[test]
 fn a_message_costs_no_allocation_on_publish_and_on_the_way_to_a_handler() {
     publishing(&Peer::new().discarding());
+    publishing_with_a_store();
     let peer = Peer::new();
     handling(&peer);
+    querying(&peer);
+    replaying();
     streaming(&peer);
     staying_flat(&peer);
 }
@@ -60,6 +66,80 @@ fn publishing(peer: &Peer) {
             spin(Duration::from_micros(20));
         }
     });
+}
+
+/// What is acknowledged makes room for what comes.
+fn publishing_with_a_store() {
+    let store = Arc::new(MemoryPublishStore::new());
+    let peer = Peer::of(Client::builder("stored").publish_store(Arc::clone(&store))).discarding();
+    for (case, topics) in
+        [("publish with a store", ["orders"; 2]), ("to topics in turn", ["orders", "or\"ders"])]
+    {
+        is_quiet(case, || {
+            let mut last = 0;
+            for topic in topics.into_iter().cycle().take(ROUND as usize) {
+                last = peer.client.publish(topic, [b'x'; 64]).expect("connected");
+            }
+            store.discard_up_to(last).expect("a later number");
+        });
+    }
+}
+
+/// Records of a query.
+fn querying(peer: &Peer) {
+    let records = Count::default();
+    let counted = Arc::clone(&records);
+    let handler = move |message: &Message| {
+        let is_record = message.topic().is_some() && message.sow_key().is_some();
+        counted.fetch_add(u64::from(is_record), Ordering::Relaxed);
+    };
+    let command = Command::sow("orders").query_id("q1");
+    peer.consent(|client| client.execute_async(command, handler).expect("the server consents"));
+    let record = |n: u64| format!(r#"{{"k":"{}","l":64}}{}"#, 13_480_918_341_000_000_000 + n, "x".repeat(64));
+    let frame = |first: u64| {
+        let rest: String = (first + 1..first + 50).map(record).collect();
+        let header = format!(r#"{{"c":"sow","t":"orders","query_id":"q1","bs":50}}{}"#, record(first));
+        let (header, payload) = header.split_at(header.find('}').map_or(0, |end| end + 1));
+        Frame::encode(header, format!("{payload}{rest}"))
+    };
+    let block: Vec<u8> = (0..20).flat_map(|n| frame(50 * n)).collect();
+    is_quiet("records of a query", || peer.give(&block, ROUND / 1000, &records, ROUND));
+}
+
+/// Messages that a bookmark store records, and that are done with one by one.
+fn replaying() {
+    let peer = Peer::of(Client::builder("resumes").bookmark_store(MemoryBookmarkStore::new()));
+    let done = Count::default();
+    let (counted, owner) = (Arc::clone(&done), peer.client.clone());
+    let handler = move |message: &Message| -> Result<()> {
+        owner.discard(message)?;
+        counted.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    };
+    let command = Command::subscribe("orders").sub_id("b1").bookmark("0");
+    peer.consent(|client| client.execute_async(command, handler).expect("the server consents"));
+    let mut next = 1_795_337_071_422_000_000_u64;
+    let mut block = Vec::with_capacity(1 << 20);
+    is_quiet("messages that are recorded", || {
+        for _ in 0..ROUND / 1000 {
+            block.clear();
+            for _ in 0..1000 {
+                push_recorded(&mut block, next);
+                next += 1;
+            }
+            peer.give(&block, 1, &done, 1000);
+        }
+    });
+}
+
+/// Appends a frame without an allocation.
+fn push_recorded(block: &mut Vec<u8>, sequence: u64) {
+    let start = block.len();
+    block.extend_from_slice(&[0; 4]);
+    write!(block, r#"{{"c":"p","t":"orders","bm":"10357694053628526720|{sequence}|","sids":"b1"}}x"#)
+        .expect("memory");
+    let length = (block.len() - start - 4) as u32;
+    block[start..start + 4].copy_from_slice(&length.to_be_bytes());
 }
 
 fn handling(peer: &Peer) {
@@ -168,8 +248,13 @@ type Count = Arc<AtomicU64>;
 
 impl Peer {
     fn new() -> Peer {
+        Peer::of(Client::builder("counted"))
+    }
+
+    /// A peer of a client with these settings.
+    fn of(builder: ClientBuilder) -> Peer {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let client = Client::builder("counted").build().expect("a name");
+        let client = builder.build().expect("a name");
         let address = listener.local_addr().expect("an address");
         client.connect(&format!("tcp://{address}/amps/json")).expect("accepted");
         let (socket, _) = listener.accept().expect("a connection");
