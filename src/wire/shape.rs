@@ -74,16 +74,18 @@ impl Prediction {
 struct Shape {
     /// The length of such a header; 0 if no shape is known.
     length: usize,
+    /// The conditions on the header, one piece behind the other.
     pieces: Vec<Piece>,
+    /// Those on its end, which may overlap the piece before.
+    last: Piece,
 }
 
 /// How many bytes are looked at together: as many as fit into a register of every 64-bit machine.
 const LANES: usize = 16;
 
-/// The conditions on a few bytes. The last piece ends where the header ends and may overlap the one before.
-#[derive(Debug, Clone, Copy)]
+/// The conditions on a few bytes.
+#[derive(Debug, Clone, Copy, Default)]
 struct Piece {
-    at: usize,
     /// All ones where a byte must be as `expected` has it: everything but values, and the name of the command.
     fixed: [u8; LANES],
     expected: [u8; LANES],
@@ -119,10 +121,10 @@ impl Shape {
             };
             parts.get_mut(span.start()..span.end()).unwrap_or_default().fill(part);
         }
-        let starts = (0..header.len() - LANES).step_by(LANES).chain([header.len() - LANES]);
-        let piece =
-            |at| Some(Piece::new(at, header.get(at..)?.first_chunk()?, parts.get(at..)?.first_chunk()?));
-        self.pieces.extend(starts.filter_map(piece));
+        let (Some(end), Some(end_parts)) = (header.last_chunk(), parts.last_chunk()) else { return };
+        let pieces = header.as_chunks().0.iter().zip(parts.as_chunks().0);
+        self.pieces.extend(pieces.map(|(bytes, parts)| Piece::new(bytes, parts)));
+        self.last = Piece::new(end, end_parts);
         self.length = header.len();
     }
 
@@ -137,20 +139,21 @@ impl Shape {
     fn fits(&self, frame: &[u8]) -> Option<usize> {
         let header = frame.get(..self.length).filter(|header| !header.is_empty())?;
         let mut misfits = [0; LANES];
-        for piece in &self.pieces {
-            piece.look(header.get(piece.at..)?.first_chunk()?, &mut misfits);
+        for (piece, bytes) in self.pieces.iter().zip(header.as_chunks().0) {
+            piece.look(bytes, &mut misfits);
         }
+        self.last.look(header.last_chunk()?, &mut misfits);
         (misfits == [0; LANES]).then_some(self.length)
     }
 }
 
 impl Piece {
-    fn new(at: usize, bytes: &[u8; LANES], parts: &[Part; LANES]) -> Piece {
+    fn new(bytes: &[u8; LANES], parts: &[Part; LANES]) -> Piece {
         let lanes = |part| parts.map(|other| if other == part { 0xFF } else { 0 });
         let (fixed, digit) = (lanes(Part::Fixed), lanes(Part::Digit));
         let mut expected = *bytes;
         expected.iter_mut().zip(fixed).for_each(|(byte, fixed)| *byte &= fixed);
-        Piece { at, fixed, expected, digit }
+        Piece { fixed, expected, digit }
     }
 
     /// Adds to `misfits` where the bytes differ from what they must be or would end a value. Written so that the
