@@ -88,6 +88,19 @@ pub trait PublishStore: Send + Sync {
     /// A store that can does so in the order of the numbers, also if several threads publish, because messages leave in that
     /// order: it may call `then` with its lock held, for `then` waits for nothing and does not use the store.
     ///
+    /// ```
+    /// use amps_client::{CommandType, MemoryPublishStore, PublishStore, Selector, StoreEntry};
+    ///
+    /// # fn main() -> amps_client::Result<()> {
+    /// let store = MemoryPublishStore::new();
+    /// let entry = StoreEntry::new(CommandType::Publish, "orders", Selector::Data(b"{}"));
+    /// let mut sent = Vec::new();
+    /// let number = store.store_then(&entry, &mut |number| sent.push(number))?;
+    /// assert_eq!(sent, [number]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// Those of [`store`](PublishStore::store); `then` is not called if there is one.
