@@ -11,13 +11,13 @@ use crate::wire::block::{HeaderReader, Receiver, Walk};
 
 const SMALLEST: usize = 4 << 10;
 const LARGEST: usize = 256 << 10;
-/// A block for frames that are larger still is used again up to this size, as long as such frames come.
+/// A block for frames that are larger still is used again up to this size, as long as such frames come and nobody keeps a
+/// message of it.
 const LARGEST_KEPT: usize = 1 << 20;
 /// So many reads without one end that.
 const NONE_LARGE: u32 = 64;
-/// Blocks that are set aside until nobody keeps them, and how many there may be when a larger one joins them.
+/// Blocks that are set aside until nobody keeps them.
 const ASIDE: usize = 16;
-const ASIDE_LARGE: usize = 4;
 /// So many reads in a row that would have fitted into a quarter make the next new block smaller.
 const CALM: u32 = 4;
 
@@ -86,7 +86,7 @@ impl Buffers {
         // A frame that does not fit is given room as its bytes come, not as its length promises.
         let wanted = walk.wanted.min(self.filled.saturating_mul(2));
         self.observe_large(walk);
-        let capacity = self.size.max(wanted).max(self.large);
+        let capacity = self.size.max(wanted);
         let fits = self.current.capacity() >= capacity;
         let oversized = self.current.capacity() > LARGEST.max(wanted).max(self.large);
         match Arc::get_mut(&mut self.current) {
@@ -104,12 +104,7 @@ impl Buffers {
             block.copy_to_front(bytes);
         }
         let old = std::mem::replace(&mut self.current, next);
-        let room = match old.capacity() {
-            ..=LARGEST => ASIDE,
-            large if large == self.large => ASIDE_LARGE,
-            _ => 0,
-        };
-        if self.aside.len() < room {
+        if old.capacity() <= LARGEST && self.aside.len() < ASIDE {
             self.aside.push(old);
         }
     }
@@ -146,7 +141,6 @@ impl Buffers {
             self.since_large += 1;
             if self.since_large > NONE_LARGE {
                 self.large = 0;
-                self.aside.retain(|block| block.capacity() <= LARGEST);
             }
         }
     }
@@ -226,8 +220,12 @@ mod tests {
             assert_eq!(Arc::as_ptr(&buffers.current), block);
         }
         let mut kept = Vec::new();
-        (0..8).for_each(|_| fed(&mut buffers, &large, 1 << 16, |message| kept.push(message)));
-        assert!(buffers.aside.iter().filter(|block| block.capacity() > LARGEST).count() <= ASIDE_LARGE);
+        for _ in 0..8 {
+            fed(&mut buffers, &frame(b"small"), usize::MAX, |message| kept.push(message));
+        }
+        let pinned: usize = kept.iter().map(|message| message.block().capacity()).skip(1).sum();
+        assert!(pinned <= 7 * LARGEST, "only the first has come in the large block: {pinned}");
+        payloads(&mut buffers, &large, 1 << 16);
         (0..=NONE_LARGE).for_each(|_| drop(payloads(&mut buffers, &frame(b"x"), usize::MAX)));
         let sizes = buffers.aside.iter().chain([&buffers.current]).map(|block| block.capacity());
         assert!(sizes.max().unwrap() <= LARGEST);

@@ -30,8 +30,8 @@ pub(crate) fn enter_receive_thread(client: u64) {
     RECEIVING.set(client);
 }
 
-#[inline]
 /// True on every receive thread of this client, also when its connection is over and it repairs what it can.
+#[inline]
 pub(crate) fn is_any_receive_thread(client: u64) -> bool {
     RECEIVING.get() == client
 }

@@ -205,8 +205,8 @@ impl StoredFrames for StoreFrames {
         }
     }
 
-    fn lowest(&self) -> Option<u64> {
-        self.store.lowest_unpersisted()
+    fn next(&self, from: u64) -> Option<u64> {
+        self.store.next_unpersisted(from)
     }
 
     fn failed(&self, error: Error) {

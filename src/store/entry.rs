@@ -193,7 +193,6 @@ impl<'a> StoreEntry<'a> {
     fn full_frame<'b>(&self, sequence: u64, room: &'b mut Vec<u8>) -> Result<&'b [u8]> {
         let size = self.measure()?;
         room.clear();
-        room.shrink_to(KEPT_ROOM);
         room.try_reserve(size).map_err(no_memory)?;
         self.encode_in_full(sequence, room)?;
         Ok(room)
@@ -270,7 +269,7 @@ impl<'a> StoreEntry<'a> {
 }
 
 /// Room for frames is kept up to so many bytes.
-const KEPT_ROOM: usize = 64 << 10;
+pub(crate) const KEPT_ROOM: usize = 64 << 10;
 
 /// What the header takes at most besides the texts in it: keys, quotes, command, acknowledgements, numbers.
 const FIXED_PART: usize = 512;

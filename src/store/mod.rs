@@ -86,7 +86,8 @@ pub trait PublishStore: Send + Sync {
     /// this, and sends the message in `then`.
     ///
     /// A store that can does so in the order of the numbers, also if several threads publish, because messages leave in that
-    /// order: it may call `then` with its lock held, for `then` waits for nothing and does not use the store.
+    /// order: it may call `then` with its lock held, for `then` does not use the store. Once `then` was called the store is to
+    /// return: until it does, nothing leaves the client, so it must neither wait nor use a client.
     ///
     /// ```
     /// use amps_client::{CommandType, MemoryPublishStore, PublishStore, Selector, StoreEntry};
@@ -140,6 +141,12 @@ pub trait PublishStore: Send + Sync {
 
     /// The lowest number that is kept.
     fn lowest_unpersisted(&self) -> Option<u64>;
+
+    /// The lowest number from this one on that is kept. Numbers have gaps where a restart has left some out; the provided
+    /// method does not see them, and each number in such a gap is then asked for.
+    fn next_unpersisted(&self, from: u64) -> Option<u64> {
+        self.lowest_unpersisted().map(|lowest| lowest.max(from))
+    }
 
     /// The highest number that was discarded; 0 if nothing ever was. After a [discard](PublishStore::discard_up_to) up to 0
     /// it is at least the number before the first.

@@ -45,6 +45,11 @@ pub(crate) struct Entry {
 const NO_OUTER: u32 = u32::MAX;
 /// In `Entry::layout`: the header is byte for byte that of the entry before.
 const REPEATED: u32 = 1 << 31;
+/// A new layout is compared with so many of those before.
+const LAST_FEW: usize = 4;
+/// Room for so many layouts, and for so much text of outer headers, is kept for the next walk.
+const KEPT_LAYOUTS: usize = 8192;
+const KEPT_TEXT: usize = 256 << 10;
 /// The index of no layout.
 const NO_LAYOUT: u32 = REPEATED - 1;
 
@@ -52,6 +57,8 @@ const NO_LAYOUT: u32 = REPEATED - 1;
 #[derive(Debug, Clone, Copy)]
 struct Layout {
     first: u32,
+    /// The layout of the outer header, of which a record has the fields that it does not have itself; else [`NO_LAYOUT`].
+    outer: u32,
     count: u8,
     command: CommandType,
     index: FieldIndex,
@@ -161,8 +168,11 @@ impl Block {
     pub(crate) fn walk(&mut self, filled: usize, limit: u32, reader: &mut HeaderReader) -> Walk {
         self.entries.clear();
         self.layouts.clear();
+        self.layouts.shrink_to(KEPT_LAYOUTS);
         self.spans.clear();
+        self.spans.shrink_to(8 * KEPT_LAYOUTS);
         self.outer_text.clear();
+        self.outer_text.shrink_to(KEPT_TEXT);
         reader.frames.layout = None;
         reader.records.layout = None;
         reader.outer_layout = NO_LAYOUT;
@@ -301,7 +311,7 @@ impl Block {
         layout
     }
 
-    /// The layout of a record: its own fields, and those of the outer header that it does not have itself.
+    /// The layout of a record.
     #[inline]
     fn record_layout(&mut self, reader: &mut HeaderReader) -> u32 {
         let records = &mut reader.records;
@@ -313,22 +323,24 @@ impl Block {
         layout
     }
 
-    /// Empty values are left out: they count as absent, whatever the header.
+    /// Adds a layout, unless it is one of the last few: shapes mostly take turns. Empty values are left out: they count as
+    /// absent, whatever the header.
     fn add_layout(&mut self, command: CommandType, own: &[Span], outer: u32) -> u32 {
-        let first = self.spans.len();
-        self.spans.extend(own.iter().filter(|span| !span.is_empty()));
-        let own = first..self.spans.len();
-        let outer = self.layouts.get(outer as usize).map_or(0..0, Layout::range);
-        for place in outer {
-            let Some(span) = self.spans.get(place).copied() else { continue };
-            if !self.spans.get(own.clone()).unwrap_or_default().iter().any(|own| own.is_same_field(span)) {
-                self.spans.push(span.of_outer());
-            }
+        let own = || own.iter().filter(|span| !span.is_empty());
+        let is_same = |layout: &Layout| {
+            layout.command == command && layout.outer == outer && self.spans_of(layout).iter().eq(own())
+        };
+        let last_few = self.layouts.len().saturating_sub(LAST_FEW);
+        let known = self.layouts.get(last_few..).unwrap_or_default().iter().rposition(is_same);
+        if let Some(index) = known {
+            return (last_few + index) as u32;
         }
+        let first = self.spans.len();
+        self.spans.extend(own());
         let spans = self.spans.get(first..).unwrap_or_default();
         // At most one span for each of the 37 fields.
         let (count, index) = (spans.len() as u8, FieldIndex::of(spans));
-        self.layouts.push(Layout { first: first as u32, count, command, index });
+        self.layouts.push(Layout { first: first as u32, outer, count, command, index });
         (self.layouts.len() - 1) as u32
     }
 
@@ -337,35 +349,34 @@ impl Block {
         self.layouts.get((layout & !REPEATED) as usize)
     }
 
-    #[inline]
     fn spans_of(&self, layout: &Layout) -> &[Span] {
-        self.spans.get(layout.range()).unwrap_or_default()
+        let first = layout.first as usize;
+        self.spans.get(first..first + layout.count as usize).unwrap_or_default()
     }
 
     #[inline]
-    fn span(&self, entry: Entry, field: Field) -> Option<Span> {
-        let layout = self.layout(entry.layout)?;
+    fn span(&self, layout: &Layout, field: Field) -> Option<Span> {
         self.spans.get(layout.first as usize + layout.index.position(field)?).copied()
     }
 
     /// The value of a field, decoded; `None` if it is absent or empty. A record falls back on its outer header.
     #[inline]
     pub(crate) fn field(&self, entry: Entry, field: Field) -> Option<&[u8]> {
-        let span = self.span(entry, field)?;
-        match span.is_of_outer() {
-            true => self.outer_value(entry, span).map(str::as_bytes),
-            false => self.own_value(entry, span),
+        let layout = self.layout(entry.layout)?;
+        match self.span(layout, field) {
+            Some(span) => self.own_value(entry, span),
+            None => self.outer_value(entry, layout, field).map(str::as_bytes),
         }
     }
 
     /// The same as text.
     #[inline]
     pub(crate) fn text(&self, entry: Entry, field: Field) -> Option<&str> {
-        let span = self.span(entry, field)?;
-        match span.is_of_outer() {
-            true => self.outer_value(entry, span),
+        let layout = self.layout(entry.layout)?;
+        match self.span(layout, field) {
             // The reader of headers leaves nothing but UTF-8 behind.
-            false => self.own_value(entry, span).and_then(|value| std::str::from_utf8(value).ok()),
+            Some(span) => self.own_value(entry, span).and_then(|value| std::str::from_utf8(value).ok()),
+            None => self.outer_value(entry, layout, field),
         }
     }
 
@@ -376,7 +387,11 @@ impl Block {
     }
 
     #[inline]
-    fn outer_value(&self, entry: Entry, span: Span) -> Option<&str> {
+    fn outer_value(&self, entry: Entry, layout: &Layout, field: Field) -> Option<&str> {
+        if layout.outer == NO_LAYOUT {
+            return None;
+        }
+        let span = self.span(self.layout(layout.outer)?, field)?;
         let outer = entry.outer as usize;
         self.outer_text.get(outer + span.start()..outer + span.end())
     }
@@ -396,34 +411,25 @@ impl Block {
         let mut copy = Block::default().received_by(self.receiver.clone());
         let bytes = self.bytes.get(entry.head as usize..entry.end as usize).unwrap_or_default();
         copy.bytes.extend_from_slice(bytes);
-        if let Some(layout) = self.layout(entry.layout) {
-            copy.spans.extend_from_slice(self.spans_of(layout));
-            copy.layouts.push(Layout { first: 0, ..*layout });
-        }
-        if entry.is_record() {
-            let length = copy.spans.iter().filter(|span| span.is_of_outer()).map(|span| span.end()).max();
-            let outer = entry.outer as usize;
-            let text = self.outer_text.get(outer..outer + length.unwrap_or_default());
-            copy.outer_text.push_str(text.unwrap_or_default());
-        }
+        let layout = self.layout(entry.layout);
+        let outer = layout.and_then(|layout| self.layout(layout.outer));
+        let outer = outer.map_or(NO_LAYOUT, |outer| {
+            let header = self.outer_text.get(entry.outer as usize..).unwrap_or_default();
+            let length = self.spans_of(outer).iter().map(|span| span.end()).max().unwrap_or_default();
+            copy.outer_text.push_str(header.get(..length).unwrap_or_default());
+            copy.add_layout(outer.command, self.spans_of(outer), NO_LAYOUT)
+        });
+        let layout =
+            layout.map_or(NO_LAYOUT, |layout| copy.add_layout(layout.command, self.spans_of(layout), outer));
         let entry = Entry {
             head: 0,
             body: entry.body - entry.head,
             end: entry.end - entry.head,
-            layout: 0,
+            layout,
             outer: if entry.is_record() { 0 } else { NO_OUTER },
         };
         copy.entries.push(entry);
         (copy, entry)
-    }
-}
-
-impl Layout {
-    /// Its spans among `Block::spans`.
-    #[inline]
-    fn range(&self) -> std::ops::Range<usize> {
-        let first = self.first as usize;
-        first..first + self.count as usize
     }
 }
 

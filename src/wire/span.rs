@@ -2,15 +2,13 @@
 
 use super::fields::Field;
 
-/// Where the value of one field lies, relative to the start of its header: a bit that tells whose header that is, seven
-/// of the field, 28 each of start and length.
+/// Where the value of one field lies, relative to the start of its header: eight bits of field, 28 each of start and
+/// length.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Span(u64);
 
 const WIDTH: u32 = 28;
 const MASK: u64 = (1 << WIDTH) - 1;
-const FIELD: u64 = 0x7F;
-const OF_OUTER: u64 = 1 << 63;
 
 impl Span {
     /// The longest header that spans can address.
@@ -22,29 +20,14 @@ impl Span {
         Span((field as u64) << (2 * WIDTH) | (start as u64) << WIDTH | (end - start) as u64)
     }
 
-    /// The same place, in the outer header of a record.
-    pub(super) fn of_outer(self) -> Span {
-        Span(self.0 | OF_OUTER)
-    }
-
-    /// True if it is a place in the outer header of a record, and not in the record's own.
-    #[inline]
-    pub(super) fn is_of_outer(self) -> bool {
-        self.0 & OF_OUTER != 0
-    }
-
     #[inline]
     fn field(self) -> u64 {
-        self.0 >> (2 * WIDTH) & FIELD
+        self.0 >> (2 * WIDTH)
     }
 
     #[inline]
     pub(super) fn is(self, field: Field) -> bool {
         self.field() == field as u64
-    }
-
-    pub(super) fn is_same_field(self, other: Span) -> bool {
-        self.field() == other.field()
     }
 
     #[inline]

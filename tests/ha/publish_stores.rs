@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::thread;
+use std::time::{Duration, Instant};
 
 use amps_client::testing::LogonAck;
 use amps_client::{Command, PublishOptions, PublishStore};
@@ -9,7 +10,7 @@ use amps_client::{Command, PublishOptions, PublishStore};
 use crate::support::TempDir;
 use crate::support::client::*;
 use crate::support::ha::*;
-use crate::support::publish_stores::{File, Hybrid, Kind, Memory};
+use crate::support::publish_stores::{File, Hybrid, Kind, Memory, publish};
 
 const KINDS: [&dyn Kind; 3] = [&Memory, &File, &Hybrid];
 /// The threads that publish, and how much each of them does in an outage, and then while the store is replayed.
@@ -103,6 +104,33 @@ fn whatever_the_store_publishes_of_an_outage_and_of_the_replay_arrive_once_and_i
         scene.begin(|client| client.publish_store().map(|store| store.flush(Some(SOON)))).wait();
         assert_eq!(store.unpersisted_count(), 0, "{kind}");
     });
+}
+
+/// PS-5, PS-13: a hybrid store that is opened again goes on with the clock, far above what it holds. Nothing waits for the
+/// numbers in between, of which there are a million for each millisecond.
+#[test]
+fn numbers_that_a_restart_has_left_out_are_passed_over_at_once() {
+    let dir = TempDir::new();
+    let store = Hybrid.open(&dir);
+    let old = [(); 20].map(|()| store.store(&publish(b"old")).unwrap());
+    drop(store);
+    let (closed, a_moment) = (Instant::now(), Duration::from_millis(50));
+    while closed.elapsed() < a_moment {
+        thread::yield_now();
+    }
+    let store: Arc<dyn PublishStore> = Arc::from(Hybrid.open(&dir));
+    let kept = store.unpersisted_count();
+    assert!(kept > 0, "some were in the file");
+
+    let scene = scene_with(&store);
+    let begun = Instant::now();
+    let new = scene.begin(|client| client.publish("t", "new")).wait().unwrap();
+    assert!(new > old[19] + 1_000_000, "{new}");
+    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+    all_has_come(&scene);
+    let numbers = scene.connection.frames();
+    let numbers = numbers.iter().filter_map(|received| received.frame().header("s")?.parse().ok());
+    assert_eq!(numbers.collect::<Vec<u64>>(), [&old[..kept], &[new]].concat());
 }
 
 /// Publishes so much on each of several threads; every publish returns.

@@ -35,8 +35,8 @@ pub(crate) trait StoredFrames: Send + Sync {
     /// Appends the frame with this number. False if it is not kept any more, or not to be sent again.
     fn append(&self, sequence: u64, buffer: &mut Vec<u8>) -> Result<bool>;
 
-    /// The lowest number that is kept.
-    fn lowest(&self) -> Option<u64>;
+    /// The lowest number from this one on that is kept.
+    fn next(&self, from: u64) -> Option<u64>;
 
     /// A frame could not be had; it stays in the store.
     fn failed(&self, error: Error);
@@ -140,7 +140,7 @@ impl Link {
         let mut state = self.state.lock();
         state.sequences.stored = state.sequences.stored.max(sequence);
         let Sequences { open, sent, fetching, .. } = state.sequences;
-        let in_turn = open && !fetching && sequence == sent + 1;
+        let in_turn = open && !fetching && sequence.checked_sub(1) == Some(sent);
         if !in_turn || state.gate != Gate::Open || state.front.len() > self.room {
             return None;
         }
@@ -395,6 +395,6 @@ fn fetch(frames: &dyn StoredFrames, sequence: u64, frame: &mut Vec<u8>) -> u64 {
             frames.failed(error);
         }
     }
-    let before_next = frames.lowest().map_or(u64::MAX, |lowest| lowest.saturating_sub(1));
-    if before_next > sequence { before_next } else { sequence }
+    let next = frames.next(sequence.saturating_add(1));
+    next.map_or(u64::MAX, |next| next.saturating_sub(1)).max(sequence)
 }

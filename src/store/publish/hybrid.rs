@@ -181,8 +181,8 @@ impl Backing for Hybrid {
         self.journal.count() + self.memory.count()
     }
 
-    fn lowest(&self) -> Option<u64> {
-        self.journal.lowest().or(self.memory.lowest())
+    fn at_or_after(&self, from: u64) -> Option<u64> {
+        self.journal.at_or_after(from).or_else(|| self.memory.at_or_after(from))
     }
 
     fn highest(&self) -> Option<u64> {

@@ -387,8 +387,8 @@ impl Backing for Journal {
         self.runs.count()
     }
 
-    fn lowest(&self) -> Option<u64> {
-        self.runs.lowest()
+    fn at_or_after(&self, from: u64) -> Option<u64> {
+        self.runs.at_or_after(from)
     }
 
     fn highest(&self) -> Option<u64> {

@@ -12,6 +12,7 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::content::{Content, hand_out};
+use crate::store::entry::KEPT_ROOM;
 use crate::store::sequence::{History, Sequences};
 use crate::store::{PublishStore, PublishStoreResizeHandler, StoreEntry, StoreReplayer};
 
@@ -37,7 +38,8 @@ pub(crate) trait Backing: Send {
 
     fn count(&self) -> usize;
 
-    fn lowest(&self) -> Option<u64>;
+    /// The lowest number from this one on that is kept.
+    fn at_or_after(&self, from: u64) -> Option<u64>;
 
     fn highest(&self) -> Option<u64>;
 
@@ -178,6 +180,9 @@ impl<B: Backing> State<B> {
         if let Appended::Kept = appended {
             self.sequences.assign(number);
         }
+        if self.room.capacity() > KEPT_ROOM {
+            self.room = Vec::new();
+        }
         Ok((number, appended))
     }
 
@@ -213,7 +218,7 @@ impl<B: Backing> PublishStore for Keeper<B> {
             if state.sequences.is_fresh() {
                 state.begin()?;
             }
-            let lowest = state.backing.lowest();
+            let lowest = state.backing.at_or_after(0);
             state.sequences.settle(lowest)
         } else {
             let gap_is_error = self.gap_is_error.load(Ordering::Relaxed);
@@ -251,7 +256,11 @@ impl<B: Backing> PublishStore for Keeper<B> {
     }
 
     fn lowest_unpersisted(&self) -> Option<u64> {
-        self.with_backing(|backing| backing.lowest())
+        self.next_unpersisted(0)
+    }
+
+    fn next_unpersisted(&self, from: u64) -> Option<u64> {
+        self.with_backing(|backing| backing.at_or_after(from))
     }
 
     fn last_persisted(&self) -> u64 {

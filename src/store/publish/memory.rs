@@ -15,8 +15,8 @@ const DEFAULT_CAPACITY: u64 = 10_000 * 2048;
 
 /// A publish store in memory: what it keeps survives a lost connection, but not the process.
 ///
-/// It holds messages as they are sent, about 70 bytes on top of topic and payload. The memory of discarded messages is
-/// used again; what is beyond the capacity is given back. Storing a message takes some tens of nanoseconds, any
+/// It holds the topic and the payload of a message and about 20 bytes more, or all of its frame if there is more to it than
+/// these. The memory of discarded messages is used again; what is beyond the capacity is given back. Storing a message takes some tens of nanoseconds, any
 /// thread may do it, and nothing is allocated for it once the store has run for a while.
 ///
 /// ```
@@ -51,7 +51,7 @@ impl MemoryPublishStore {
 
     /// A store that holds messages of `bytes` in all, and wants to grow by as much whenever that is used up.
     ///
-    /// What counts is the size of the messages as they are sent. Without a [resize handler](PublishStoreResizeHandler)
+    /// What counts is the topic and the payload of a message and 14 bytes, or its frame. Without a [resize handler](PublishStoreResizeHandler)
     /// nobody is asked and the capacity does not matter. Memory is taken when it is needed, not in advance. A capacity of
     /// 0 counts as 1.
     ///
@@ -197,8 +197,8 @@ impl Backing for Segments {
         self.runs.count()
     }
 
-    fn lowest(&self) -> Option<u64> {
-        self.runs.lowest()
+    fn at_or_after(&self, from: u64) -> Option<u64> {
+        self.runs.at_or_after(from)
     }
 
     fn highest(&self) -> Option<u64> {

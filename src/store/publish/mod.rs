@@ -63,6 +63,10 @@ macro_rules! delegate_publish_store {
                 $store.lowest_unpersisted()
             }
 
+            fn next_unpersisted(&$self, from: u64) -> Option<u64> {
+                $store.next_unpersisted(from)
+            }
+
             fn last_persisted(&$self) -> u64 {
                 $store.last_persisted()
             }

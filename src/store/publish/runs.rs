@@ -121,6 +121,7 @@ impl<P> Runs<P> {
         }
     }
 
+    #[cfg(test)]
     pub(crate) fn lowest(&self) -> Option<u64> {
         self.at_or_after(0)
     }

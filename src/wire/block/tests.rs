@@ -210,3 +210,22 @@ fn a_decimal_number_is_read_up_to_the_largest_and_nothing_else_is_one() {
         assert_eq!(decimal(text.as_bytes()), None, "{text}");
     }
 }
+
+/// Shapes that take turns are kept once, and whatever a peer sends, what is noted of it is in proportion.
+#[test]
+fn shapes_that_take_turns_cost_no_more_than_one() {
+    let header = br#"{"c":"sow","t":"orders","query_id":"q"}"#;
+    let turns = [&header[..], &br#"{"k":"1","l":0}{"k":"12","l":00}{"l":0,"k":"1"}"#.repeat(1000)].concat();
+    let (block, walk) = walked(&framed(&[&turns, &turns]));
+    assert_eq!(walk.error, None);
+    assert_eq!((block.entries().len(), block.layouts.len()), (2 * 3001, 4));
+
+    let records: String = (1..3000).map(|n| format!("{{\"{}\":0,\"l\":0}}", "-".repeat(n % 50))).collect();
+    let (mut block, _) = walked(&framed(&[&[&header[..], records.as_bytes()].concat()]));
+    assert!(block.layouts.len() <= 3000 && block.spans.len() <= 3000 + 3, "{}", block.spans.len());
+    let quiet = framed(&[br#"{"c":"p"}"#]);
+    block.layouts.reserve(100 * KEPT_LAYOUTS);
+    block.copy_to_front(&quiet);
+    block.walk(quiet.len(), MAX_FRAME, &mut HeaderReader::default());
+    assert!(block.layouts.capacity() <= KEPT_LAYOUTS, "{}", block.layouts.capacity());
+}
