@@ -84,7 +84,7 @@ impl Field {
     #[inline]
     pub(crate) fn of_packed(packed: u64) -> Option<Field> {
         match SHORT_KEYS.get(slot(packed)) {
-            Some((key, field)) if *key == packed => Some(*field),
+            Some((key, field)) if *key == packed && packed != 0 => Some(*field),
             _ => None,
         }
     }

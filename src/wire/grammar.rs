@@ -475,6 +475,19 @@ mod tests {
     }
 
     /// `wire-protocol` 3.2, points 1 to 6 and 9.
+    /// `wire-protocol` 3.2: an empty key is an unknown one, wherever it stands.
+    #[test]
+    fn an_empty_key_is_no_field() {
+        for header in
+            [r#"{"":"sow","c":"p","t":"a"}"#, r#"{"c":"p","":"sow","t":"a"}"#, r#"{"c":"p","t":"a","" : 1}"#]
+        {
+            let (found, length) = fields(header.as_bytes()).unwrap();
+            assert_eq!(found, [(Field::Command, "p".to_owned()), (Field::Topic, "a".to_owned())], "{header}");
+            assert_eq!(length, header.len());
+        }
+        assert_eq!(Field::of(b""), None);
+    }
+
     #[test]
     fn the_reader_accepts_the_tolerant_grammar() {
         let table = [
