@@ -23,7 +23,12 @@ fn nothing_is_left_of_a_peer_even_if_the_test_panics() {
         let began = Instant::now();
         hold_up();
         assert!(began.elapsed() < SOON, "{name}: {:?}", began.elapsed());
-        assert_eq!(threads_of_peers(), Vec::<String>::new(), "{name}");
+        // The kernel lists a thread for a moment after it was joined.
+        let deadline = Instant::now() + SOON;
+        while !threads_of_peers().is_empty() {
+            assert!(Instant::now() < deadline, "{name}: {:?}", threads_of_peers());
+            std::thread::yield_now();
+        }
     }
 }
 
