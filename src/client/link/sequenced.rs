@@ -25,7 +25,7 @@ const BACKLOG: u64 = 4096;
 
 /// A publisher that is so many messages ahead of the acknowledgements gives way, for the receive thread may be waiting for
 /// its core: what the store keeps then stays within the caches of the processor.
-const FAR_AHEAD: u64 = 32_768;
+pub(super) const FAR_AHEAD: u64 = 32_768;
 
 /// Whoever fetches wakes those who wait for it so often.
 const WAKE: u64 = 256;
@@ -76,7 +76,7 @@ impl Sequences {
         self.stored.saturating_sub(self.sent)
     }
 
-    fn are_far_ahead(&self) -> bool {
+    pub(super) fn are_far_ahead(&self) -> bool {
         self.sent.saturating_sub(self.acknowledged) > FAR_AHEAD
     }
 

@@ -1,12 +1,14 @@
 //! The send path against a transport in memory.
 
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crossbeam_channel::{Receiver, Sender as ChannelSender, unbounded};
 
 use super::*;
 use crate::error::ErrorKind;
+use crate::store::{Selector, StoreEntry};
+use crate::wire::CommandType;
 
 const LIMIT: Duration = Duration::from_secs(5);
 
@@ -383,4 +385,54 @@ fn the_holder_of_the_gate_is_told_of_a_failed_write_at_once() {
     assert!(matches!(link.send(&sender(), &mut frame), Err(Refusal::NotConnected)));
     assert_eq!((frame.queued_on.len(), frame.reclaimed), (1, 1));
     assert!(wire.down.load(Ordering::Acquire));
+}
+
+#[test]
+fn a_publisher_is_far_ahead_until_the_acknowledgements_follow() {
+    let (wire, _writes) = Wire::new(None);
+    let link = open_link(&wire);
+    let is_far_ahead = || link.state.lock().sequences.are_far_ahead();
+    let start = 1_795_337_071_422_000_000;
+    link.open_sequences(start);
+    assert!(!is_far_ahead(), "nothing was sent over this connection");
+    link.skipped(start + sequenced::FAR_AHEAD);
+    assert!(!is_far_ahead());
+    link.skipped(start + sequenced::FAR_AHEAD + 1);
+    assert!(is_far_ahead());
+    assert!(!link.acknowledged(start + sequenced::FAR_AHEAD + 2), "it was not sent");
+    assert!(is_far_ahead());
+    assert!(link.acknowledged(start + 1));
+    assert!(!is_far_ahead());
+}
+
+/// However many numbers a restart has left out, what is behind them is found at once.
+#[test]
+fn numbers_that_were_never_used_are_not_asked_for() {
+    #[derive(Default)]
+    struct Kept(AtomicU64);
+    impl StoredFrames for Arc<Kept> {
+        fn append(&self, sequence: u64, buffer: &mut Vec<u8>) -> Result<bool> {
+            self.0.fetch_add(1, Ordering::Relaxed);
+            let kept = matches!(sequence, 3 | 1_000_000_000_000);
+            buffer.extend(kept.then_some(b'x'));
+            Ok(kept)
+        }
+        fn next(&self, from: u64) -> Option<u64> {
+            [1, 3, 1_000_000_000_000].into_iter().find(|number| *number >= from)
+        }
+        fn failed(&self, error: Error) {
+            panic!("{error}");
+        }
+    }
+    let frames = Arc::new(Kept::default());
+    let (wire, writes) = Wire::new(None);
+    let link = Arc::new(Link::new("test", 1 << 20, Some(Box::new(Arc::clone(&frames)))));
+    let me = ThreadKey::current();
+    link.install(Arc::clone(&wire) as Arc<dyn Transport>, me);
+    link.open_sequences(1);
+    assert!(link.open(me));
+    let entry = StoreEntry::new(CommandType::Publish, "t", Selector::Data(b""));
+    link.publish_stored(sender, 1_000_000_000_000, &entry, |_| {}).unwrap();
+    assert_eq!(collected(&writes, 2), "xx");
+    assert_eq!(frames.0.load(Ordering::Relaxed), 4, "2, 3, 4, and the last");
 }
