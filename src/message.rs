@@ -130,7 +130,6 @@ impl Message {
         &self.block
     }
 
-    #[cfg(any(test, feature = "testing"))]
     #[inline]
     pub(crate) fn entry(&self) -> Entry {
         self.entry

@@ -131,8 +131,11 @@ impl<'a> StoreEntry<'a> {
         buffer: &mut Vec<u8>,
     ) -> Result<()> {
         match self.bare_payload() {
-            Some(payload) => writer.write(buffer, self.topic, sequence, payload).map_err(too_large),
-            None => self.encode_in_full(sequence, buffer),
+            // The writer keeps the topic, which is to be no burden.
+            Some(payload) if Bare::fits(self.topic, payload) => {
+                writer.write(buffer, self.topic, sequence, payload).map_err(too_large)
+            }
+            _ => self.encode_in_full(sequence, buffer),
         }
     }
 

@@ -75,9 +75,7 @@ impl Dispatcher {
             }
             message.turn_to(*entry);
             next = match message.command() {
-                CommandType::Publish | CommandType::DeltaPublish | CommandType::Oof => {
-                    self.data(&mut message, next, clockwork)
-                }
+                command if is_data(command) => self.data(&mut message, next, clockwork),
                 CommandType::Sow => self.records(&mut message, next, clockwork),
                 CommandType::Ack => self.acknowledgement(&message, next, clockwork),
                 CommandType::GroupBegin | CommandType::GroupEnd => self.group(&message, next, clockwork),
@@ -452,6 +450,12 @@ impl Dispatcher {
             }
         }
     }
+}
+
+/// True for what comes for a subscription.
+#[inline]
+fn is_data(command: CommandType) -> bool {
+    matches!(command, CommandType::Publish | CommandType::DeltaPublish | CommandType::Oof)
 }
 
 #[cold]

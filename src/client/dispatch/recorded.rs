@@ -9,7 +9,7 @@ use crate::client::registry::ask;
 use crate::client::sinks::Sink;
 use crate::message::Message;
 use crate::store::{BookmarkStore, Receipt};
-use crate::wire::Field;
+use crate::wire::{Block, Entry, Field};
 
 /// What was found out about a message before its delivery.
 enum Admission {
@@ -26,7 +26,7 @@ impl Dispatcher {
     pub(super) fn is_recorded(&self, message: &Message) -> bool {
         let somewhere = self.core.config.bookmark_store.is_some()
             || self.targets.list.iter().any(|target| target.progress.is_some());
-        somewhere && message.bytes(Field::Bookmark).is_some() && message.bytes(Field::LeasePeriod).is_none()
+        somewhere && can_be_recorded(message.block(), message.entry())
     }
 
     /// Records a message for each of its subscriptions and delivers it there.
@@ -89,6 +89,12 @@ impl Dispatcher {
             self.call(&handler, message, Global::Duplicate.origin(), clockwork);
         }
     }
+}
+
+/// True for a message with a bookmark that is from no queue.
+#[inline]
+pub(super) fn can_be_recorded(block: &Block, entry: Entry) -> bool {
+    block.field(entry, Field::Bookmark).is_some() && block.field(entry, Field::LeasePeriod).is_none()
 }
 
 /// Records a message, and finds out whether the application was done with it before (M-10, M-11).

@@ -2,14 +2,15 @@
 
 use std::sync::Arc;
 
-use super::{Clockwork, Dispatcher, Index};
+use super::recorded::can_be_recorded;
+use super::{Clockwork, Dispatcher, Index, is_data};
 use crate::callbacks::{MessageHandler, Origin, UnhandledError};
 use crate::client::core::Core;
 use crate::client::registry::{HandlerCell, contain};
 use crate::error::{Error, HandlerError};
 use crate::message::Message;
 use crate::store::{BookmarkStore, Receipt};
-use crate::wire::{Block, CommandType, Entry, Field};
+use crate::wire::{Block, Entry, Field};
 
 /// Why a message was not delivered, which ends the run.
 enum Withheld {
@@ -110,15 +111,9 @@ impl RecordedRun<'_> {
     /// Whether a message is for the same handler, and recorded too.
     #[inline]
     fn goes_on_with(&self, block: &Block, next: Entry) -> bool {
-        let has = |field| block.field(next, field).is_some();
-        let is_data = matches!(
-            block.command(next),
-            CommandType::Publish | CommandType::DeltaPublish | CommandType::Oof
-        );
-        is_data
+        is_data(block.command(next))
             && block.field(next, Field::SubIds) == Some(self.ids)
-            && has(Field::Bookmark)
-            && !has(Field::LeasePeriod)
+            && can_be_recorded(block, next)
             && self.core.routes.generation() == self.generation
     }
 }

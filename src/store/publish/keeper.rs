@@ -322,3 +322,21 @@ fn unflushed(kept: usize, limit: Option<Duration>) -> Error {
     let text = format!("{kept} messages in the publish store are not acknowledged after {limit:.0?}");
     Error::new(ErrorKind::TimedOut, text)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::memory::Segments;
+    use super::*;
+    use crate::store::Selector;
+    use crate::wire::CommandType;
+
+    #[test]
+    fn the_memory_of_a_large_frame_is_given_back() {
+        let keeper = Keeper::new(Segments::new(1), History::default());
+        let payload = vec![b'x'; 1 << 20];
+        keeper.store(&StoreEntry::new(CommandType::DeltaPublish, "t", Selector::Data(&payload))).unwrap();
+        assert!(keeper.state.lock().room.capacity() <= KEPT_ROOM);
+        keeper.store(&StoreEntry::new(CommandType::DeltaPublish, "t", Selector::Data(b"x"))).unwrap();
+        assert!(keeper.state.lock().room.capacity() > 0, "that of small ones is kept");
+    }
+}

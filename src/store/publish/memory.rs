@@ -16,8 +16,8 @@ const DEFAULT_CAPACITY: u64 = 10_000 * 2048;
 /// A publish store in memory: what it keeps survives a lost connection, but not the process.
 ///
 /// It holds the topic and the payload of a message and about 20 bytes more, or all of its frame if there is more to it than
-/// these. The memory of discarded messages is used again; what is beyond the capacity is given back. Storing a message takes some tens of nanoseconds, any
-/// thread may do it, and nothing is allocated for it once the store has run for a while.
+/// these. The memory of discarded messages is used again; what is beyond the capacity is given back. Storing a message
+/// takes some tens of nanoseconds, any thread may do it, and nothing is allocated for it once the store has run for a while.
 ///
 /// ```
 /// use amps_client::{CommandType, MemoryPublishStore, PublishStore, Selector, StoreEntry};
@@ -51,9 +51,9 @@ impl MemoryPublishStore {
 
     /// A store that holds messages of `bytes` in all, and wants to grow by as much whenever that is used up.
     ///
-    /// What counts is the topic and the payload of a message and 14 bytes, or its frame. Without a [resize handler](PublishStoreResizeHandler)
-    /// nobody is asked and the capacity does not matter. Memory is taken when it is needed, not in advance. A capacity of
-    /// 0 counts as 1.
+    /// What counts is the topic and the payload of a message and 14 bytes, or its frame. Without a
+    /// [resize handler](PublishStoreResizeHandler) nobody is asked and the capacity does not matter. Memory is taken when it
+    /// is needed, not in advance. A capacity of 0 counts as 1.
     ///
     /// ```
     /// use amps_client::{CommandType, ErrorKind, MemoryPublishStore, PublishStore, Selector, StoreEntry};
