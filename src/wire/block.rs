@@ -9,6 +9,7 @@
 //! not even parsed.
 
 use std::any::Any;
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::fields::{CommandType, Field};
@@ -23,8 +24,9 @@ pub(crate) struct Block {
     entries: Vec<Entry>,
     layouts: Vec<Layout>,
     spans: Vec<Span>,
-    /// The outer headers of `sow` frames, one behind the other: found to be text once, and not for each of their records.
-    outer_text: String,
+    /// The headers of `sow` frames and of their records, one behind the other: found to be text once for all of them, and
+    /// not each time a value is asked for.
+    sow_headers: String,
     receiver: Option<Receiver>,
 }
 
@@ -32,13 +34,18 @@ pub(crate) struct Block {
 pub(crate) type Receiver = Arc<dyn Any + Send + Sync>;
 
 /// One message within a block: a slice of its bytes and the shape of its header.
+///
+/// The alignment makes copies go in pieces of eight bytes or more. A processor can load what was stored a moment before only
+/// if it was stored in one piece, and a copy is made right before each call of a handler.
 #[derive(Debug, Clone, Copy, Default)]
+#[repr(align(8))]
 pub(crate) struct Entry {
+    /// Where the header starts: in `Block::bytes`, or in `Block::sow_headers` if this is a record.
     head: u32,
     body: u32,
     end: u32,
     layout: u32,
-    /// Where in `Block::outer_text` the outer header of a record starts; [`NO_OUTER`] if this is no record.
+    /// Where in `Block::sow_headers` the outer header of a record starts; [`NO_OUTER`] if this is no record.
     outer: u32,
 }
 
@@ -47,21 +54,28 @@ const NO_OUTER: u32 = u32::MAX;
 const REPEATED: u32 = 1 << 31;
 /// A new layout is compared with so many of those before.
 const LAST_FEW: usize = 4;
-/// Room for so many layouts, and for so much text of outer headers, is kept for the next walk.
+/// Room for so many layouts, and for so much text of headers, is kept for the next walk.
 const KEPT_LAYOUTS: usize = 8192;
 const KEPT_TEXT: usize = 256 << 10;
 /// The index of no layout.
 const NO_LAYOUT: u32 = REPEATED - 1;
 
-/// The shape of a header: its command, and a run of `Block::spans`.
+/// The shape of a header: its command, and a run of `Block::spans`. A record has the fields of its outer header too, as
+/// far as they are not its own.
 #[derive(Debug, Clone, Copy)]
 struct Layout {
-    first: u32,
-    /// The layout of the outer header, of which a record has the fields that it does not have itself; else [`NO_LAYOUT`].
-    outer: u32,
-    count: u8,
+    own: Run,
+    outer: Run,
     command: CommandType,
     index: FieldIndex,
+}
+
+/// A part of `Block::spans`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Run {
+    first: u32,
+    /// At most one for each of the 37 fields.
+    count: u8,
 }
 
 /// Why the bytes are no frames; the connection cannot go on.
@@ -98,6 +112,8 @@ pub(crate) struct HeaderReader {
     records: Prediction,
     /// The layout of the outer header that the layout of `records` was made with.
     outer_layout: u32,
+    /// What is about to become `Block::sow_headers`.
+    sow_headers: Vec<u8>,
 }
 
 /// The header of the last plain frame of a walk, for comparison with the next.
@@ -146,7 +162,7 @@ impl Block {
     }
 
     /// Moves a range of bytes to the front, for a block that is used again.
-    pub(crate) fn move_to_front(&mut self, range: std::ops::Range<usize>) {
+    pub(crate) fn move_to_front(&mut self, range: Range<usize>) {
         if range.end <= self.bytes.len() {
             self.bytes.copy_within(range, 0);
         }
@@ -171,12 +187,18 @@ impl Block {
         self.layouts.shrink_to(KEPT_LAYOUTS);
         self.spans.clear();
         self.spans.shrink_to(8 * KEPT_LAYOUTS);
-        self.outer_text.clear();
-        self.outer_text.shrink_to(KEPT_TEXT);
+        reader.sow_headers = std::mem::take(&mut self.sow_headers).into_bytes();
+        reader.sow_headers.clear();
+        reader.sow_headers.shrink_to(KEPT_TEXT);
         reader.frames.layout = None;
         reader.records.layout = None;
         reader.outer_layout = NO_LAYOUT;
-        let filled = filled.min(self.bytes.len());
+        let walk = self.frames(filled.min(self.bytes.len()), limit, reader);
+        self.sow_headers = grammar::into_text(std::mem::take(&mut reader.sow_headers));
+        walk
+    }
+
+    fn frames(&mut self, filled: usize, limit: u32, reader: &mut HeaderReader) -> Walk {
         let mut at = 0;
         let mut previous = Previous::default();
         loop {
@@ -262,7 +284,9 @@ impl Block {
         self.entries.push(Entry { head: head as u32, body: body as u32, end: end as u32, layout, outer });
     }
 
-    /// The records of a `sow` frame, whose outer header ends at `at` (`wire-protocol` 6.2).
+    /// The records of a `sow` frame, whose outer header ends at `at` (`wire-protocol` 6.2). A function of its own, so that its
+    /// loop has the registers to itself.
+    #[inline(never)]
     fn records(
         &mut self,
         head: usize,
@@ -273,8 +297,8 @@ impl Block {
     ) -> Result<(), WireError> {
         let first = self.entries.len();
         self.push(head, at, at, layout, NO_OUTER);
-        let outer = self.outer_text.len() as u32;
-        self.outer_text.push_str(grammar::as_text(self.bytes.get_mut(head..at).unwrap_or_default()));
+        let outer = reader.sow_headers.len() as u32;
+        reader.sow_headers.extend_from_slice(self.bytes.get(head..at).unwrap_or_default());
         if reader.outer_layout != layout {
             reader.outer_layout = layout;
             reader.records.layout = None;
@@ -286,8 +310,10 @@ impl Block {
             }
             match record(rest, reader) {
                 Ok((length, size)) => {
+                    let header = reader.sow_headers.len();
+                    reader.sow_headers.extend_from_slice(rest.get(..length).unwrap_or_default());
                     let layout = self.record_layout(reader);
-                    self.push(at, at + length, at + length + size, layout, outer);
+                    self.push(header, at + length, at + length + size, layout, outer);
                     at += length + size;
                 }
                 Err(error) => {
@@ -326,9 +352,11 @@ impl Block {
     /// Adds a layout, unless it is one of the last few: shapes mostly take turns. Empty values are left out: they count as
     /// absent, whatever the header.
     fn add_layout(&mut self, command: CommandType, own: &[Span], outer: u32) -> u32 {
+        let outer = self.layout(outer);
+        let (inherited, outer) = outer.map_or_else(Default::default, |outer| (outer.index, outer.own));
         let own = || own.iter().filter(|span| !span.is_empty());
         let is_same = |layout: &Layout| {
-            layout.command == command && layout.outer == outer && self.spans_of(layout).iter().eq(own())
+            layout.command == command && layout.outer == outer && self.spans_of(layout.own).iter().eq(own())
         };
         let last_few = self.layouts.len().saturating_sub(LAST_FEW);
         let known = self.layouts.get(last_few..).unwrap_or_default().iter().rposition(is_same);
@@ -338,9 +366,9 @@ impl Block {
         let first = self.spans.len();
         self.spans.extend(own());
         let spans = self.spans.get(first..).unwrap_or_default();
-        // At most one span for each of the 37 fields.
-        let (count, index) = (spans.len() as u8, FieldIndex::of(spans));
-        self.layouts.push(Layout { first: first as u32, outer, count, command, index });
+        let index = inherited.inherited_by(spans);
+        let own = Run { first: first as u32, count: spans.len() as u8 };
+        self.layouts.push(Layout { own, outer, command, index });
         (self.layouts.len() - 1) as u32
     }
 
@@ -349,51 +377,38 @@ impl Block {
         self.layouts.get((layout & !REPEATED) as usize)
     }
 
-    fn spans_of(&self, layout: &Layout) -> &[Span] {
-        let first = layout.first as usize;
-        self.spans.get(first..first + layout.count as usize).unwrap_or_default()
+    fn spans_of(&self, run: Run) -> &[Span] {
+        let first = run.first as usize;
+        self.spans.get(first..first + usize::from(run.count)).unwrap_or_default()
     }
 
+    /// Where the value of a field lies: in `Block::sow_headers` if this is a record, else in the bytes.
     #[inline]
-    fn span(&self, layout: &Layout, field: Field) -> Option<Span> {
-        self.spans.get(layout.first as usize + layout.index.position(field)?).copied()
+    fn place(&self, entry: Entry, field: Field) -> Option<Range<usize>> {
+        let layout = self.layout(entry.layout)?;
+        let (position, is_own) = layout.index.position(field)?;
+        let (run, header) = if is_own { (layout.own, entry.head) } else { (layout.outer, entry.outer) };
+        let span = self.spans.get(run.first as usize + position)?;
+        let header = header as usize;
+        Some(header + span.start()..header + span.end())
     }
 
     /// The value of a field, decoded; `None` if it is absent or empty. A record falls back on its outer header.
     #[inline]
     pub(crate) fn field(&self, entry: Entry, field: Field) -> Option<&[u8]> {
-        let layout = self.layout(entry.layout)?;
-        match self.span(layout, field) {
-            Some(span) => self.own_value(entry, span),
-            None => self.outer_value(entry, layout, field).map(str::as_bytes),
-        }
+        let headers = if entry.is_record() { self.sow_headers.as_bytes() } else { &self.bytes };
+        headers.get(self.place(entry, field)?)
     }
 
     /// The same as text.
     #[inline]
     pub(crate) fn text(&self, entry: Entry, field: Field) -> Option<&str> {
-        let layout = self.layout(entry.layout)?;
-        match self.span(layout, field) {
-            // The reader of headers leaves nothing but UTF-8 behind.
-            Some(span) => self.own_value(entry, span).and_then(|value| std::str::from_utf8(value).ok()),
-            None => self.outer_value(entry, layout, field),
+        let place = self.place(entry, field)?;
+        if entry.is_record() {
+            return self.sow_headers.get(place);
         }
-    }
-
-    #[inline]
-    fn own_value(&self, entry: Entry, span: Span) -> Option<&[u8]> {
-        let head = entry.head as usize;
-        self.bytes.get(head + span.start()..head + span.end())
-    }
-
-    #[inline]
-    fn outer_value(&self, entry: Entry, layout: &Layout, field: Field) -> Option<&str> {
-        if layout.outer == NO_LAYOUT {
-            return None;
-        }
-        let span = self.span(self.layout(layout.outer)?, field)?;
-        let outer = entry.outer as usize;
-        self.outer_text.get(outer + span.start()..outer + span.end())
+        // The reader of headers leaves nothing but UTF-8 behind.
+        std::str::from_utf8(self.bytes.get(place)?).ok()
     }
 
     #[inline]
@@ -409,27 +424,39 @@ impl Block {
     /// A block of its own that holds a copy of this message and nothing else, and the message's place in it.
     pub(crate) fn detach(&self, entry: Entry) -> (Block, Entry) {
         let mut copy = Block::default().received_by(self.receiver.clone());
-        let bytes = self.bytes.get(entry.head as usize..entry.end as usize).unwrap_or_default();
-        copy.bytes.extend_from_slice(bytes);
-        let layout = self.layout(entry.layout);
-        let outer = layout.and_then(|layout| self.layout(layout.outer));
-        let outer = outer.map_or(NO_LAYOUT, |outer| {
-            let header = self.outer_text.get(entry.outer as usize..).unwrap_or_default();
-            let length = self.spans_of(outer).iter().map(|span| span.end()).max().unwrap_or_default();
-            copy.outer_text.push_str(header.get(..length).unwrap_or_default());
-            copy.add_layout(outer.command, self.spans_of(outer), NO_LAYOUT)
-        });
-        let layout =
-            layout.map_or(NO_LAYOUT, |layout| copy.add_layout(layout.command, self.spans_of(layout), outer));
-        let entry = Entry {
-            head: 0,
-            body: entry.body - entry.head,
-            end: entry.end - entry.head,
-            layout,
-            outer: if entry.is_record() { 0 } else { NO_OUTER },
-        };
-        copy.entries.push(entry);
-        (copy, entry)
+        let mut place = Entry { head: 0, layout: 0, ..entry };
+        if let Some(layout) = self.layout(entry.layout) {
+            let mut copied = *layout;
+            copied.own = copy.copy_spans(self.spans_of(layout.own));
+            copied.outer = copy.copy_spans(self.spans_of(layout.outer));
+            copy.layouts.push(copied);
+            if entry.is_record() {
+                copy.sow_headers.push_str(self.values(entry.head, layout.own));
+                place.outer = copy.sow_headers.len() as u32;
+                copy.sow_headers.push_str(self.values(entry.outer, layout.outer));
+            }
+        }
+        if !entry.is_record() {
+            let header = self.bytes.get(entry.head as usize..entry.body as usize);
+            copy.bytes.extend_from_slice(header.unwrap_or_default());
+        }
+        place.body = copy.bytes.len() as u32;
+        copy.bytes.extend_from_slice(self.payload(entry));
+        place.end = copy.bytes.len() as u32;
+        copy.entries.push(place);
+        (copy, place)
+    }
+
+    fn copy_spans(&mut self, spans: &[Span]) -> Run {
+        let run = Run { first: self.spans.len() as u32, count: spans.len() as u8 };
+        self.spans.extend_from_slice(spans);
+        run
+    }
+
+    /// The part of a header of a `sow` frame that holds the values of a run.
+    fn values(&self, header: u32, run: Run) -> &str {
+        let length = self.spans_of(run).iter().map(|span| span.end()).max().unwrap_or_default();
+        self.sow_headers.get(header as usize..header as usize + length).unwrap_or_default()
     }
 }
 
@@ -446,7 +473,7 @@ impl Entry {
         self.layout & REPEATED != 0
     }
 
-    /// The bytes of the header, those skipped before it included.
+    /// The bytes of the header of a plain message, those skipped before it included.
     #[cfg(any(feature = "testing", test))]
     pub(crate) fn header_length(self) -> usize {
         (self.body - self.head) as usize

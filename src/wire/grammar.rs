@@ -307,10 +307,13 @@ fn make_utf8(mut text: &mut [u8]) -> bool {
     changed
 }
 
-/// A header that was read, as text of the same length. Its values are UTF-8; what else is none becomes `?`.
-pub(crate) fn as_text(header: &mut [u8]) -> &str {
-    make_utf8(header);
-    std::str::from_utf8(header).unwrap_or_default()
+/// Headers that were read, as text of the same length. Their values are UTF-8; what else is none becomes `?`.
+pub(crate) fn into_text(headers: Vec<u8>) -> String {
+    String::from_utf8(headers).unwrap_or_else(|error| {
+        let mut headers = error.into_bytes();
+        make_utf8(&mut headers);
+        String::from_utf8(headers).unwrap_or_default()
+    })
 }
 
 /// A number, `true`, `false` or `null`, or a nested value, which is skipped.

@@ -56,21 +56,33 @@ impl std::fmt::Debug for Span {
 pub(super) struct FieldIndex([u8; Field::ALL.len()]);
 
 const ABSENT: u8 = u8::MAX;
+/// Added to the position of a span of the outer header.
+const OUTER: u8 = 0x40;
+
+impl Default for FieldIndex {
+    fn default() -> FieldIndex {
+        FieldIndex([ABSENT; _])
+    }
+}
 
 impl FieldIndex {
-    pub(super) fn of(spans: &[Span]) -> FieldIndex {
-        let mut index = FieldIndex([ABSENT; _]);
+    /// The index of a header whose outer header has this index.
+    pub(super) fn inherited_by(mut self, spans: &[Span]) -> FieldIndex {
+        // `ABSENT` has the bit already.
+        self.0.iter_mut().for_each(|place| *place |= OUTER);
         // At most one span for each field.
         for (position, span) in spans.iter().enumerate() {
-            if let Some(place) = index.0.get_mut(span.field() as usize) {
+            if let Some(place) = self.0.get_mut(span.field() as usize) {
                 *place = position as u8;
             }
         }
-        index
+        self
     }
 
+    /// The position of the span of a field, and whether it is one of the header itself or of its outer header.
     #[inline]
-    pub(super) fn position(&self, field: Field) -> Option<usize> {
-        self.0.get(field as usize).filter(|place| **place != ABSENT).map(|place| usize::from(*place))
+    pub(super) fn position(&self, field: Field) -> Option<(usize, bool)> {
+        let place = self.0.get(field as usize).filter(|place| **place != ABSENT)?;
+        Some((usize::from(place & !OUTER), place & OUTER == 0))
     }
 }

@@ -187,15 +187,29 @@ fn an_empty_value_of_a_record_does_not_hide_that_of_the_outer_header() {
 
 /// `wire-protocol` 3.2: bytes that are no text, in unknown keys, around values and within them, harm no value.
 #[test]
-fn an_outer_header_that_is_no_text_still_shows_its_values() {
-    let body = b"{\"c\":\"sow\",\"\xFFz\":\"\xC3\",\"t\":\"or\xC3\xA9\xFF\",\"query_id\":\"\\u00e9\"}{\"k\":\"1\",\"l\":1}x";
-    let (block, walk) = walked(&framed(&[body, body]));
+fn headers_of_a_query_result_that_are_no_text_still_show_their_values() {
+    let body = [
+        &b"{\"c\":\"sow\",\"\xFFz\":\"\xC3\",\"t\":\"or\xC3\xA9\xFF\",\"query_id\":\"\\u00e9\"}"[..],
+        b"\xE2\x82{\"k\":\"\xFF\\u00e9\\\"\xE2\x82\",\"\xC3\":\"\xE2\x82\",\"x\":\"\xE2\x82\xAC\",\"l\":1}x",
+        b"\xAC{\"k\":\"2\xA9\",\"l\":1}\xAC",
+    ];
+    let body = body.concat();
+    let (block, walk) = walked(&framed(&[&body, &body]));
     assert_eq!(walk.error, None);
-    for row in block.entries().iter().filter(|entry| entry.is_record()) {
-        assert_eq!(block.text(*row, Field::Topic), Some("or\u{e9}?"));
-        assert_eq!(block.text(*row, Field::QueryId), Some("\u{e9}"));
-        assert_eq!(block.field(*row, Field::SowKey), Some(&b"1"[..]));
+    let rows: Vec<_> = block.entries().iter().filter(|entry| entry.is_record()).collect();
+    let shown = |row| {
+        [Field::Topic, Field::QueryId, Field::SowKey, Field::CorrelationId]
+            .map(|field| block.text(row, field))
+    };
+    for pair in rows.chunks(2) {
+        assert_eq!(
+            shown(*pair[0]),
+            [Some("or\u{e9}?"), Some("\u{e9}"), Some("?\u{e9}\"??"), Some("\u{20ac}")]
+        );
+        assert_eq!(shown(*pair[1]), [Some("or\u{e9}?"), Some("\u{e9}"), Some("2?"), None]);
+        assert_eq!(block.payload(*pair[1]), b"\xAC");
     }
+    assert_eq!(rows.len(), 4);
 }
 
 #[test]
