@@ -24,12 +24,13 @@ use crate::wire::{CommandType, Field, FrameWriter};
 /// `Store` if it cannot be kept; nothing is sent then. On a plain client without a connection `Disconnected`: the message is
 /// kept nevertheless.
 #[inline]
-pub(crate) fn publish(core: &Core, store: &dyn PublishStore, entry: &StoreEntry<'_>) -> Result<u64> {
-    match keep(core, store, entry, |_| {})? {
+pub(crate) fn publish(core: &Core, store: &dyn PublishStore, entry: StoreEntry<'_>) -> Result<u64> {
+    let entry = entry.with_may_wait(core.may_wait());
+    match keep(core, store, &entry, |_| {})? {
         (sequence, Sent::Now) => Ok(sequence),
         (sequence, Sent::Later) => {
-            let sent = send_later(core, sequence, entry, |_| {});
-            judge(core, sent, entry).map(|()| sequence)
+            let sent = send_later(core, sequence, &entry, |_| {});
+            judge(core, sent, &entry).map(|()| sequence)
         }
     }
 }
@@ -42,9 +43,10 @@ pub(crate) fn keep_and_send(
     entry: &StoreEntry<'_>,
     queued: impl Fn(u64),
 ) -> Result<(u64, Result<(), Refusal>)> {
-    match keep(core, store, entry, &queued)? {
+    let entry = entry.with_may_wait(core.may_wait());
+    match keep(core, store, &entry, &queued)? {
         (sequence, Sent::Now) => Ok((sequence, Ok(()))),
-        (sequence, Sent::Later) => Ok((sequence, send_later(core, sequence, entry, &queued))),
+        (sequence, Sent::Later) => Ok((sequence, send_later(core, sequence, &entry, &queued))),
     }
 }
 
@@ -55,14 +57,6 @@ fn keep(
     entry: &StoreEntry<'_>,
     queued: impl Fn(u64),
 ) -> Result<(u64, Sent)> {
-    let impatient;
-    let entry = match core.may_wait() {
-        true => entry,
-        false => {
-            impatient = entry.with_may_wait(false);
-            &impatient
-        }
-    };
     core.link.store_and_send(store, entry, || core.sender(None), queued)
 }
 
@@ -101,7 +95,7 @@ pub(crate) fn publish_with(
             .with_expiration(whole_seconds(options.expiration))
             .with_correlation_id(&options.correlation_id)
             .with_sow_key(&options.sow_key);
-        return publish(core, &**store, &entry);
+        return publish(core, &**store, entry);
     }
     let encode = |buffer: &mut Vec<u8>| {
         let mut frame = FrameWriter::new(buffer, kind);
@@ -151,7 +145,7 @@ pub(crate) fn replay(core: &Core, store: &dyn PublishStore, last_sequence: u64) 
             core.link.skipped(sequence);
             return Ok(());
         }
-        let encode = |buffer: &mut Vec<u8>| entry.encode(sequence, &mut writer, buffer);
+        let encode = |buffer: &mut Vec<u8>| entry.sendable().encode(sequence, &mut writer, buffer);
         core.link
             .replay(&core.sender(None), sequence, encode)
             .map_err(|refusal| core.refusal(refusal, "replay"))

@@ -210,7 +210,7 @@ impl Client {
         let core = self.core();
         if let Some(store) = &core.config.publish_store {
             let entry = StoreEntry::new(CommandType::Publish, topic, Selector::Data(data));
-            return publishing::publish(core, &**store, &entry);
+            return publishing::publish(core, &**store, entry);
         }
         let encode = |buffer: &mut Vec<u8>| push_publish(buffer, topic, data).map_err(too_large);
         reviving(core, || core.link.publish(|| core.sender(None), encode))

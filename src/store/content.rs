@@ -47,7 +47,7 @@ impl Content<'_> {
     #[inline(always)]
     pub(crate) fn size(&self) -> usize {
         match self {
-            Content::Bare(bare) => BEFORE_TOPIC + bare.topic.len() + bare.payload.len(),
+            Content::Bare(bare) => bare.size(),
             Content::Framed(frame) => frame.len(),
         }
     }
@@ -56,8 +56,8 @@ impl Content<'_> {
     #[inline(always)]
     pub(crate) fn write(&self, mut place: &mut [u8]) {
         match self {
-            Content::Bare(Bare { sequence, topic, payload }) => {
-                let length = BARE | (self.size() - 4) as u32;
+            Content::Bare(bare @ Bare { sequence, topic, payload }) => {
+                let length = BARE | (bare.size() - 4) as u32;
                 put(&mut place, &length.to_be_bytes());
                 put(&mut place, &sequence.to_be_bytes());
                 put(&mut place, &(topic.len() as u16).to_be_bytes());
@@ -89,14 +89,32 @@ impl<'a> Bare<'a> {
         topic.len() <= Self::LONGEST_TOPIC && payload.len() <= Self::LARGEST_PAYLOAD
     }
 
+    #[inline(always)]
+    fn size(&self) -> usize {
+        BEFORE_TOPIC + self.topic.len() + self.payload.len()
+    }
+
     /// Reads what is behind the length.
     fn read(bytes: &'a [u8]) -> Option<Bare<'a>> {
-        let (sequence, rest) = bytes.split_first_chunk()?;
-        let (length, rest) = rest.split_first_chunk()?;
-        let (topic, payload) = rest.split_at_checked(usize::from(u16::from_be_bytes(*length)))?;
-        let topic = std::str::from_utf8(topic).ok()?;
-        Some(Bare { sequence: u64::from_be_bytes(*sequence), topic, payload })
+        let (sequence, topic, payload) = parts(bytes)?;
+        Some(Bare { sequence, topic: std::str::from_utf8(topic).ok()?, payload })
     }
+}
+
+/// The number, the topic and the payload of a bare publish, from what is behind its length.
+fn parts(bytes: &[u8]) -> Option<(u64, &[u8], &[u8])> {
+    let (sequence, rest) = bytes.split_first_chunk()?;
+    let (length, rest) = rest.split_first_chunk()?;
+    let (topic, payload) = rest.split_at_checked(usize::from(u16::from_be_bytes(*length)))?;
+    Some((u64::from_be_bytes(*sequence), topic, payload))
+}
+
+/// The same of a whole content, if these bytes are one that is a bare publish.
+#[cfg(feature = "file-store")]
+pub(crate) fn bare_parts(bytes: &[u8]) -> Option<(u64, &[u8], &[u8])> {
+    let (length, rest) = bytes.split_first_chunk()?;
+    let is_bare = u32::from_be_bytes(*length) ^ BARE == rest.len() as u32;
+    if is_bare { parts(rest) } else { None }
 }
 
 /// Hands out the messages with these contents, which lie one behind the other.

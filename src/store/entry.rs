@@ -76,6 +76,33 @@ macro_rules! setters {
     };
 }
 
+/// What a frame is made from. To find that out takes a look at every field, which is done once, and where the entry is made
+/// by the compiler.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Sendable<'a> {
+    /// A publish with nothing but a topic and a payload.
+    Bare(&'a str, &'a [u8]),
+    Full(&'a StoreEntry<'a>),
+}
+
+impl Sendable<'_> {
+    /// Appends the frame with this number.
+    #[inline(always)]
+    pub(crate) fn encode(
+        self,
+        sequence: u64,
+        writer: &mut StoredPublishWriter,
+        buffer: &mut Vec<u8>,
+    ) -> Result<()> {
+        match self {
+            Sendable::Bare(topic, payload) => {
+                writer.write(buffer, topic, sequence, payload).map_err(too_large)
+            }
+            Sendable::Full(entry) => entry.encode_in_full(sequence, buffer),
+        }
+    }
+}
+
 impl<'a> StoreEntry<'a> {
     /// A command with nothing but a topic and a selector, that may wait.
     pub fn new(command: CommandType, topic: &'a str, selector: Selector<'a>) -> StoreEntry<'a> {
@@ -122,24 +149,17 @@ impl<'a> StoreEntry<'a> {
         matches!(self.selector, Selector::Bookmark(_)) && text::has(self.options, "cancel")
     }
 
-    /// Appends the frame that sends it under this number.
-    #[inline]
-    pub(crate) fn encode(
-        &self,
-        sequence: u64,
-        writer: &mut StoredPublishWriter,
-        buffer: &mut Vec<u8>,
-    ) -> Result<()> {
+    /// What its frame is made from.
+    #[inline(always)]
+    pub(crate) fn sendable(&self) -> Sendable<'_> {
         match self.bare_payload() {
             // The writer keeps the topic, which is to be no burden.
-            Some(payload) if Bare::fits(self.topic, payload) => {
-                writer.write(buffer, self.topic, sequence, payload).map_err(too_large)
-            }
-            _ => self.encode_in_full(sequence, buffer),
+            Some(payload) if Bare::fits(self.topic, payload) => Sendable::Bare(self.topic, payload),
+            _ => Sendable::Full(self),
         }
     }
 
-    /// The same, whatever it is.
+    /// Appends the frame that sends it under this number.
     pub(crate) fn encode_in_full(&self, sequence: u64, buffer: &mut Vec<u8>) -> Result<()> {
         let mut frame = FrameWriter::new(buffer, self.command);
         frame.text(Field::Topic, self.topic).text(Field::CommandId, self.command_id);
@@ -167,7 +187,7 @@ impl<'a> StoreEntry<'a> {
     }
 
     /// The payload, if it is a publish with nothing else but a topic.
-    #[inline]
+    #[inline(always)]
     fn bare_payload(&self) -> Option<&'a [u8]> {
         let Selector::Data(data) = self.selector else { return None };
         let headers = self.command_id.len()
@@ -182,7 +202,7 @@ impl<'a> StoreEntry<'a> {
 
     /// What a store keeps of it under this number. Refuses what could not be read back or not be sent. A frame is made in
     /// `room`, in the place of what is there.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn content<'b>(&'b self, sequence: u64, room: &'b mut Vec<u8>) -> Result<Content<'b>> {
         match self.bare_payload() {
             Some(payload) if Bare::fits(self.topic, payload) && is_plain(self.topic.as_bytes()) => {
@@ -347,7 +367,7 @@ mod tests {
             let large = 1_795_337_071_422_000_001;
             for sequence in [0, 7, 99_999_999, 100_000_000, large, large + 1, large, u64::MAX] {
                 let (mut short, mut full) = (Vec::new(), Vec::new());
-                entry.encode(sequence, &mut writer, &mut short).unwrap();
+                entry.sendable().encode(sequence, &mut writer, &mut short).unwrap();
                 entry.encode_in_full(sequence, &mut full).unwrap();
                 assert_eq!(short, full);
             }

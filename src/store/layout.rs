@@ -8,7 +8,7 @@
 //!  └ commit word ──┘
 //! ```
 //!
-//! `sum` is the CRC of the sequence and all behind it. `check` proves the whole header by itself, the sum included, so that a
+//! `sum` is the [checksum](super::sum) of the content. `check` proves the whole header by itself, the sum included, so that a
 //! record is recognised, and its length believed, before its content is looked at; it depends on a number that only this
 //! file knows, so that no payload can look like a record. A record counts from the moment its commit word is written,
 //! which is last, and never 0: there is nothing where the word is 0.
@@ -20,9 +20,11 @@
 
 use std::ops::Range;
 
+use super::sum;
+
 /// Bytes of a record before its content.
 pub(crate) const RECORD_HEADER: usize = 24;
-/// Records begin at multiples of this, and checksums run fastest over them.
+/// Records begin at multiples of this.
 pub(crate) const ALIGNMENT: usize = 16;
 
 const LENGTH_BITS: u32 = 28;
@@ -87,21 +89,14 @@ pub(crate) fn begin(record: &mut [u8]) {
     }
 }
 
-/// Completes a record, whose content is in its place, and returns its commit word, which is yet to be written.
+/// Completes a record whose content has this sum, and returns its commit word, which is yet to be written.
 #[inline]
-pub(crate) fn seal(record: &mut [u8], header: &Header, salt: u64) -> u64 {
+pub(crate) fn seal(record: &mut [u8], header: &Header, sum: u32, salt: u64) -> u64 {
     let words = header.words();
     for (place, word) in record.chunks_exact_mut(8).skip(1).zip(words) {
         place.copy_from_slice(&word.to_le_bytes());
     }
-    let sum = sum(record);
     u64::from(check(words, sum, salt)) << 32 | u64::from(sum)
-}
-
-/// The CRC of everything that the header's own proof is not about.
-#[inline]
-fn sum(record: &[u8]) -> u32 {
-    crc32fast::hash(record.get(16..).unwrap_or_default())
 }
 
 /// Reads the header of a record at the start of these bytes: `None` if there is none. Returns its sum too.
@@ -134,9 +129,12 @@ pub(crate) fn read(bytes: &[u8], salt: u64) -> Option<(Header, u32)> {
     (header.size() <= bytes.len() && header.sequence < u64::MAX).then_some((header, sum))
 }
 
-/// Whether the bytes of a record, whose header was read, are those it was written with.
-pub(crate) fn is_intact(record: &[u8], sum: u32) -> bool {
-    self::sum(record) == sum
+/// Whether the bytes of a record, whose header was read with this sum, are those it was written with.
+pub(crate) fn is_intact(record: &[u8], header: &Header, sum: u32) -> bool {
+    let content = content_in(header);
+    let zeros = record.get(content.end..header.size());
+    zeros.is_some_and(|zeros| zeros.iter().all(|byte| *byte == 0))
+        && record.get(content).is_some_and(|content| sum::of_bytes(content) == sum)
 }
 
 /// The content, or part of one, in a record.
@@ -147,9 +145,7 @@ pub(crate) fn content_in(header: &Header) -> Range<usize> {
 /// The proof of a header; never 0.
 #[inline]
 fn check([first, sequence]: [u64; 2], sum: u32, salt: u64) -> u32 {
-    let hash = (salt ^ first).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-    let hash = (hash ^ hash >> 32 ^ sequence).wrapping_mul(0xD6E8_FEB8_6659_FD93);
-    let hash = (hash ^ hash >> 32 ^ u64::from(sum)).wrapping_mul(0xFF51_AFD7_ED55_8CCD);
+    let hash = [first, sequence, u64::from(sum)].into_iter().fold(salt, sum::mixed);
     (hash >> 32) as u32 | 1
 }
 
@@ -164,7 +160,7 @@ mod tests {
         let mut record = vec![0xEE; header.size()];
         begin(&mut record);
         record[content_in(&header)].copy_from_slice(content);
-        let word = seal(&mut record, &header, SALT);
+        let word = seal(&mut record, &header, sum::of_bytes(content), SALT);
         record[..8].copy_from_slice(&word.to_le_bytes());
         record
     }
@@ -184,7 +180,7 @@ mod tests {
                 bytes.extend_from_slice(&[1; 50]);
                 let (read, sum) = read(&bytes, SALT).unwrap();
                 assert_eq!(read, header);
-                assert!(is_intact(&bytes[..size], sum));
+                assert!(is_intact(&bytes[..size], &read, sum));
                 assert!(bytes[content_in(&read)].iter().all(|byte| *byte == b'x'));
             }
         }
@@ -195,7 +191,7 @@ mod tests {
     fn the_bytes_of_a_record_are_these() {
         let bytes = record(b"{}x", Header { sequence: 0x0102, jump: true, ..header(3) });
         assert_eq!(bytes[8..], *b"\x03\0\0\x20\x07\0\0\0\x02\x01\0\0\0\0\0\0{}x\0\0\0\0\0");
-        assert_eq!(bytes[..8], [95, 6, 20, 73, 33, 39, 205, 194]);
+        assert_eq!(bytes[..8], [22, 160, 170, 99, 217, 112, 21, 122]);
     }
 
     #[test]
@@ -205,7 +201,7 @@ mod tests {
             bytes[bit / 8] ^= 1 << (bit % 8);
             if let Some((read, sum)) = read(&bytes, SALT) {
                 assert!(bit / 8 >= RECORD_HEADER, "bit {bit}: {read:?}");
-                assert!(!is_intact(&bytes, sum), "bit {bit}");
+                assert!(!is_intact(&bytes, &read, sum), "bit {bit}");
             }
             bytes[bit / 8] ^= 1 << (bit % 8);
         }

@@ -21,12 +21,15 @@ mod recovery_point;
 #[cfg(feature = "file-store")]
 mod scan;
 mod sequence;
+#[cfg(feature = "file-store")]
+mod sum;
 
 use std::time::Duration;
 
 pub use bookmark::{BookmarkStore, BookmarkStoreResizeHandler, DiscardOldest, MemoryBookmarkStore, Receipt};
 #[cfg(feature = "file-store")]
 pub use bookmark::{LoggedBookmarkStore, LoggedBookmarkStoreOptions, RingBookmarkStore};
+pub(crate) use entry::Sendable;
 pub use entry::{Selector, StoreEntry};
 pub use publish::MemoryPublishStore;
 #[cfg(feature = "file-store")]

@@ -71,7 +71,7 @@ pub(crate) fn scan(segment: &[u8], salt: u64) -> Chain {
             chain.items.push(Item::Gap(chain.end..at));
         }
         let record = segment.get(at..at + header.size()).unwrap_or_default();
-        chain.items.push(Item::Record { at, header, intact: layout::is_intact(record, sum) });
+        chain.items.push(Item::Record { at, header, intact: layout::is_intact(record, &header, sum) });
         chain.end = at + header.size();
         previous = Some(header.sequence);
     }
@@ -128,7 +128,8 @@ mod tests {
                 Header { sequence: *sequence, length: *length, part: Part::Whole, jump: false, epoch };
             let mut record = vec![0; header.size()];
             record[content_in(&header)].fill(b'f');
-            let word = seal(&mut record, &header, SALT);
+            let sum = super::super::sum::of_bytes(&record[content_in(&header)]);
+            let word = seal(&mut record, &header, sum, SALT);
             record[..8].copy_from_slice(&word.to_le_bytes());
             bytes[at..at + record.len()].copy_from_slice(&record);
             at += record.len();

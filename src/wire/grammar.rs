@@ -424,7 +424,7 @@ pub(crate) fn is_plain(text: &[u8]) -> bool {
 
 /// All bytes of a text of less than eight, some of them twice, filled up with a byte that is plain.
 #[inline]
-fn short_word(text: &[u8]) -> u64 {
+pub(crate) fn short_word(text: &[u8]) -> u64 {
     match (text.first_chunk(), text.last_chunk()) {
         (Some(first), Some(last)) => {
             u64::from(u32::from_le_bytes(*first)) | u64::from(u32::from_le_bytes(*last)) << 32

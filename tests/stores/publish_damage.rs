@@ -202,9 +202,9 @@ fn assert_refused(path: &Path, bytes: &[u8], error: amps_client::Error) {
 #[test]
 fn what_is_no_store_is_refused_and_left_alone() {
     let sample = Sample::new();
-    let change = |places: &[usize], byte: u8| {
+    let flip = |places: &[usize], bits: u8| {
         let mut bytes = sample.bytes.clone();
-        places.iter().for_each(|at| bytes[*at] = byte);
+        places.iter().for_each(|at| bytes[*at] ^= bits);
         bytes
     };
     let cases = [
@@ -212,8 +212,8 @@ fn what_is_no_store_is_refused_and_left_alone() {
         (vec![0; 100_000], "is not a publish store"),
         (sample.bytes[1..].to_vec(), "is not a publish store"),
         (sample.bytes[..100].to_vec(), "cut off in its header"),
-        (change(&[8, 1032], 9), "format 9"),
-        (change(&[20, 1044], 9), "header is damaged"),
+        (flip(&[8, 1032], 8), "format 9"),
+        (flip(&[20, 1044], 9), "header is damaged"),
     ];
     for (bytes, reason) in cases {
         sample.put(&bytes);

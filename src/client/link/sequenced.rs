@@ -17,7 +17,7 @@ use parking_lot::MutexGuard;
 use super::{Effort, Gate, Guard, Link, Refusal, Sender, State, Verdict};
 use crate::client::burst::FULL;
 use crate::error::{Error, Result};
-use crate::store::{PublishStore, StoreEntry};
+use crate::store::{PublishStore, Sendable, StoreEntry};
 use crate::wire::frame::StoredPublishWriter;
 
 /// When more than so many frames are behind, publishers wait for whoever fetches them.
@@ -94,8 +94,8 @@ impl State {
     }
 
     #[inline(always)]
-    fn take(&mut self, sequence: u64, entry: &StoreEntry<'_>, queued: impl Fn(u64)) -> Result<()> {
-        entry.encode(sequence, &mut self.sequences.writer, &mut self.front)?;
+    fn take(&mut self, sequence: u64, frame: Sendable<'_>, queued: impl Fn(u64)) -> Result<()> {
+        frame.encode(sequence, &mut self.sequences.writer, &mut self.front)?;
         self.sequences.sent = sequence;
         queued(self.version);
         Ok(())
@@ -121,11 +121,12 @@ impl Link {
         sender: impl Fn() -> Sender,
         queued: impl Fn(u64),
     ) -> Result<(u64, Sent)> {
+        let frame = entry.sendable();
         let mut taken = None;
         let stored = store.store_then(entry, &mut |sequence| {
             // A store that calls twice must not wait for itself.
             if taken.is_none() {
-                taken = self.take_in_turn(sequence, entry, &queued);
+                taken = self.take_in_turn(sequence, frame, &queued);
             }
         });
         // The lock of the store is free again, and that of the link held since the frame joined the others.
@@ -136,7 +137,7 @@ impl Link {
 
     /// Puts the frame of what was stored under this number into the buffer, if it can join the others right now.
     #[inline(always)]
-    fn take_in_turn(&self, sequence: u64, entry: &StoreEntry<'_>, queued: impl Fn(u64)) -> Option<Guard<'_>> {
+    fn take_in_turn(&self, sequence: u64, frame: Sendable<'_>, queued: impl Fn(u64)) -> Option<Guard<'_>> {
         let mut state = self.state.lock();
         state.sequences.stored = state.sequences.stored.max(sequence);
         let Sequences { open, sent, fetching, .. } = state.sequences;
@@ -144,7 +145,7 @@ impl Link {
         if !in_turn || state.gate != Gate::Open || state.front.len() > self.room {
             return None;
         }
-        state.take(sequence, entry, queued).ok()?;
+        state.take(sequence, frame, queued).ok()?;
         Some(state)
     }
 
@@ -216,7 +217,7 @@ impl Link {
             if sequence > sequences.sent + 1 {
                 return self.fetch_missing(state, sequence, &sender());
             }
-            state.take(sequence, entry, queued).map_err(Refusal::Frame)?;
+            state.take(sequence, entry.sendable(), queued).map_err(Refusal::Frame)?;
             self.write_if_due(state, sender);
             return Ok(());
         }

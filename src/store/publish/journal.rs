@@ -227,7 +227,7 @@ impl Journal {
             };
             let epoch = first_epoch + index as u32;
             let header = Header { sequence: number, length: part_bytes.len(), part, jump, epoch };
-            self.volume.write(*place, 0, &header, |place| Content::Framed(part_bytes).write(place));
+            self.volume.write(*place, 0, &header, &Content::Framed(part_bytes));
             if self.options.sync_every_write {
                 let end = (header.size() + 8).min(self.volume.segment_size());
                 self.volume.flush(*place, 0..end)?;
@@ -256,7 +256,7 @@ impl Journal {
             let (header, sum) = layout::read(record, self.volume.salt())?;
             let expected = if first { [Part::Whole, Part::First] } else { [Part::Middle, Part::Last] };
             let fits = header.sequence == number && expected.contains(&header.part);
-            if !fits || !layout::is_intact(record.get(..header.size())?, sum) {
+            if !fits || !layout::is_intact(record, &header, sum) {
                 return None;
             }
             contents.extend_from_slice(record.get(layout::content_in(&header))?);
@@ -332,7 +332,7 @@ impl Backing for Journal {
         let place = run.place;
         let jump = number != self.last + 1;
         let header = Header { sequence: number, length, part: Part::Whole, jump, epoch: self.epoch };
-        self.volume.write(place, at, &header, |place| content.write(place));
+        self.volume.write(place, at, &header, &content);
         if self.options.sync_every_write {
             // With the word behind it, which says that nothing follows.
             let end = (at + size + 8).min(self.volume.segment_size());

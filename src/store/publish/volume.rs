@@ -18,11 +18,13 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use crate::error::{Error, HandlerError, Result};
+use crate::store::content::Content;
 use crate::store::disk::{self, fill, make_solid};
 use crate::store::header::{Identity, MAX_NAME, PAGE, Progress};
 use crate::store::layout::{self, Header, RECORD_HEADER};
 use crate::store::mapped::{LockedFile, Mapped};
 use crate::store::sequence::History;
+use crate::store::sum;
 
 pub(crate) use crate::store::disk::refusal;
 
@@ -176,17 +178,17 @@ impl Volume {
         (PAGE + at) as u64 + u64::from(place.segment) * u64::from(self.identity.segment_size)
     }
 
-    /// Writes a record that fits, whose content `write` puts into its place, such that it is there as a whole or not at all
-    /// whenever the process dies: its commit word comes last, and there never is one behind the last record.
+    /// Writes a record that fits, such that it is there as a whole or not at all whenever the process dies: its commit word
+    /// comes last, and there never is one behind the last record.
     #[inline]
-    pub(crate) fn write(&mut self, place: Place, at: usize, header: &Header, write: impl FnOnce(&mut [u8])) {
+    pub(crate) fn write(&mut self, place: Place, at: usize, header: &Header, content: &Content<'_>) {
         let size = self.segment_size();
         let Some(Region { map, .. }) = self.regions.get_mut(place.region) else { return };
         let next = at + header.size();
         let record = map.bytes_mut(place.base + at..place.base + next);
         layout::begin(record);
-        write(record.get_mut(layout::content_in(header)).unwrap_or_default());
-        let commit = layout::seal(record, header, self.identity.salt);
+        content.write(record.get_mut(layout::content_in(header)).unwrap_or_default());
+        let commit = layout::seal(record, header, sum::of(content), self.identity.salt);
         if next + RECORD_HEADER <= size {
             map.commit(place.base + next, 0);
         }
