@@ -109,7 +109,7 @@ fn parts(bytes: &[u8]) -> Option<(u64, &[u8], &[u8])> {
     Some((u64::from_be_bytes(*sequence), topic, payload))
 }
 
-/// The same of a whole content, if these bytes are one that is a bare publish.
+/// The number, the topic and the payload of a whole content, if these bytes are that of a bare publish.
 #[cfg(feature = "file-store")]
 pub(crate) fn bare_parts(bytes: &[u8]) -> Option<(u64, &[u8], &[u8])> {
     let (length, rest) = bytes.split_first_chunk()?;

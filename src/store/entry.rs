@@ -76,8 +76,8 @@ macro_rules! setters {
     };
 }
 
-/// What a frame is made from. To find that out takes a look at every field, which is done once, and where the entry is made
-/// by the compiler.
+/// What a frame is made from. To find that out takes a look at every field; it is done once, and costs nothing where the
+/// compiler sees how the entry was made.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Sendable<'a> {
     /// A publish with nothing but a topic and a payload.
@@ -265,7 +265,7 @@ impl<'a> StoreEntry<'a> {
         Ok(texts.iter().map(|(_, text)| 2 * text.len()).sum())
     }
 
-    /// Reads back what [`StoreEntry::encode`] has written.
+    /// Reads back what [`StoreEntry::encode_in_full`] has written.
     pub(crate) fn of(message: &'a Message) -> StoreEntry<'a> {
         let text = |field| message.text(field).unwrap_or_default();
         let selector = match (message.filter(), message.sow_keys(), message.bookmark()) {

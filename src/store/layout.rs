@@ -191,7 +191,7 @@ mod tests {
     fn the_bytes_of_a_record_are_these() {
         let bytes = record(b"{}x", Header { sequence: 0x0102, jump: true, ..header(3) });
         assert_eq!(bytes[8..], *b"\x03\0\0\x20\x07\0\0\0\x02\x01\0\0\0\0\0\0{}x\0\0\0\0\0");
-        assert_eq!(bytes[..8], [22, 160, 170, 99, 217, 112, 21, 122]);
+        assert_eq!(bytes[..8], [22, 160, 170, 99, 33, 163, 92, 109]);
     }
 
     #[test]

@@ -109,6 +109,7 @@ fn follows(previous: u64, between: Range<usize>, sequence: u64) -> bool {
 #[cfg(test)]
 mod tests {
     use super::super::layout::{Part, content_in, seal};
+    use super::super::sum;
     use super::*;
 
     const SALT: u64 = 99;
@@ -128,7 +129,7 @@ mod tests {
                 Header { sequence: *sequence, length: *length, part: Part::Whole, jump: false, epoch };
             let mut record = vec![0; header.size()];
             record[content_in(&header)].fill(b'f');
-            let sum = super::super::sum::of_bytes(&record[content_in(&header)]);
+            let sum = sum::of_bytes(&record[content_in(&header)]);
             let word = seal(&mut record, &header, sum, SALT);
             record[..8].copy_from_slice(&word.to_le_bytes());
             bytes[at..at + record.len()].copy_from_slice(&record);

@@ -54,7 +54,8 @@ const NO_OUTER: u32 = u32::MAX;
 const REPEATED: u32 = 1 << 31;
 /// A new layout is compared with so many of those before.
 const LAST_FEW: usize = 4;
-/// Room for so many layouts, and for so much text of headers, is kept for the next walk.
+/// Room for so many entries and layouts, and for so much text of headers, is kept for the next walk.
+const KEPT_ENTRIES: usize = 32_768;
 const KEPT_LAYOUTS: usize = 8192;
 const KEPT_TEXT: usize = 256 << 10;
 /// The index of no layout.
@@ -183,6 +184,7 @@ impl Block {
     /// Cuts the whole frames among the first `filled` bytes into entries, replacing those of the walk before.
     pub(crate) fn walk(&mut self, filled: usize, limit: u32, reader: &mut HeaderReader) -> Walk {
         self.entries.clear();
+        self.entries.shrink_to(KEPT_ENTRIES);
         self.layouts.clear();
         self.layouts.shrink_to(KEPT_LAYOUTS);
         self.spans.clear();
@@ -366,7 +368,7 @@ impl Block {
         let first = self.spans.len();
         self.spans.extend(own());
         let spans = self.spans.get(first..).unwrap_or_default();
-        let index = inherited.inherited_by(spans);
+        let index = inherited.overlaid(spans);
         let own = Run { first: first as u32, count: spans.len() as u8 };
         self.layouts.push(Layout { own, outer, command, index });
         (self.layouts.len() - 1) as u32
@@ -476,6 +478,7 @@ impl Entry {
     /// The bytes of the header of a plain message, those skipped before it included.
     #[cfg(any(feature = "testing", test))]
     pub(crate) fn header_length(self) -> usize {
+        debug_assert!(!self.is_record());
         (self.body - self.head) as usize
     }
 }

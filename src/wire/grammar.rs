@@ -115,9 +115,10 @@ fn key(frame: &[u8], at: usize) -> Result<(Option<Field>, usize), HeaderError> {
     if frame.get(at) == Some(&b'"')
         && let Some(word) = word_at(frame, at + 1)
     {
-        let quotes = zero_bytes(word ^ QUOTES);
-        if quotes != 0 {
-            let length = quotes.trailing_zeros() / 8;
+        let quote = zero_bytes(word ^ QUOTES).trailing_zeros();
+        // A quote behind a backslash does not end the key.
+        if quote < 64 && quote < zero_bytes(word ^ BACKSLASHES).trailing_zeros() {
+            let length = quote / 8;
             let packed = word & ((1 << (8 * length)) - 1);
             return Ok((Field::of_packed(packed), at + 2 + length as usize));
         }
@@ -125,7 +126,7 @@ fn key(frame: &[u8], at: usize) -> Result<(Option<Field>, usize), HeaderError> {
     slow_key(frame, at)
 }
 
-/// A key after blanks, of more than seven bytes, or near the end of the frame.
+/// A key after blanks, of more than seven bytes, with an escape, or near the end of the frame.
 #[cold]
 fn slow_key(frame: &[u8], at: usize) -> Result<(Option<Field>, usize), HeaderError> {
     let at = skip_blanks(frame, at);
@@ -512,6 +513,10 @@ mod tests {
             (r#"{"t":{"a":1}}"#, Field::Topic, None),
             (r#"{"filter":"/a = '}'","t":"a"}"#, Field::Filter, Some("/a = '}'")),
             (r#"{"an unknown key that is long":"}","t":"a"}"#, Field::Topic, Some("a")),
+            (r#"{"a\"b":1,"t":"a"}"#, Field::Topic, Some("a")),
+            (r#"{ "a\"b":1,"t":"a"}"#, Field::Topic, Some("a")),
+            (r#"{"t":"a","\"":1}"#, Field::Topic, Some("a")),
+            (r#"{"t":"a","\\":"t"}"#, Field::Topic, Some("a")),
             (r#"{"client_name":"x"}"#, Field::ClientName, Some("x")),
             (r#"{"records_returned":5}"#, Field::RecordsReturned, Some("5")),
             (r#"{}"#, Field::Topic, None),

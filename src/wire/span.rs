@@ -56,8 +56,9 @@ impl std::fmt::Debug for Span {
 pub(super) struct FieldIndex([u8; Field::ALL.len()]);
 
 const ABSENT: u8 = u8::MAX;
-/// Added to the position of a span of the outer header.
+/// Set in the position of a span of the outer header.
 const OUTER: u8 = 0x40;
+const _: () = assert!(Field::ALL.len() <= OUTER as usize);
 
 impl Default for FieldIndex {
     fn default() -> FieldIndex {
@@ -66,8 +67,8 @@ impl Default for FieldIndex {
 }
 
 impl FieldIndex {
-    /// The index of a header whose outer header has this index.
-    pub(super) fn inherited_by(mut self, spans: &[Span]) -> FieldIndex {
+    /// The index of a header with these spans, whose outer header has this index.
+    pub(super) fn overlaid(mut self, spans: &[Span]) -> FieldIndex {
         // `ABSENT` has the bit already.
         self.0.iter_mut().for_each(|place| *place |= OUTER);
         // At most one span for each field.
