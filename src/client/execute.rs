@@ -341,12 +341,12 @@ impl Placement<'_> {
         reply: Option<Arc<Reply>>,
     ) -> Result<Option<Message>> {
         let id = id_of(&self.command);
-        let entry = self.command.entry(self.acks)?;
+        let entry = self.command.entry(self.acks)?.with_may_wait(self.core.may_wait());
         let queued = |version| self.core.acks.lock().queued(&id, version);
         let kept = publishing::keep_and_send(self.core, store, &entry, queued);
         let (sequence, sent) = kept.inspect_err(|_| drop(self.core.acks.lock().cancel(&id)))?;
         self.sequence = sequence;
-        if let Err(error) = publishing::judge(self.core, sent, &self.command.entry(self.acks)?) {
+        if let Err(error) = publishing::judge(self.core, sent, &entry) {
             self.core.acks.lock().cancel(&id);
             return Err(error);
         }

@@ -26,38 +26,23 @@ use crate::wire::{CommandType, Field, FrameWriter};
 #[inline]
 pub(crate) fn publish(core: &Core, store: &dyn PublishStore, entry: StoreEntry<'_>) -> Result<u64> {
     let entry = entry.with_may_wait(core.may_wait());
-    match keep(core, store, &entry, |_| {})? {
-        (sequence, Sent::Now) => Ok(sequence),
-        (sequence, Sent::Later) => {
-            let sent = send_later(core, sequence, &entry, |_| {});
-            judge(core, sent, &entry).map(|()| sequence)
-        }
-    }
+    let (sequence, sent) = keep_and_send(core, store, &entry, |_| {})?;
+    judge(core, sent, &entry).map(|()| sequence)
 }
 
-/// Keeps a message, and sends it if it can be sent now: its number, and what became of the sending. `queued` hears of the
-/// connection that it goes over.
+/// Keeps a message, for which it waits if the entry may, and sends it if it can be sent now: its number, and what became of
+/// the sending. `queued` hears of the connection that it goes over.
+#[inline]
 pub(crate) fn keep_and_send(
     core: &Core,
     store: &dyn PublishStore,
     entry: &StoreEntry<'_>,
     queued: impl Fn(u64),
 ) -> Result<(u64, Result<(), Refusal>)> {
-    let entry = entry.with_may_wait(core.may_wait());
-    match keep(core, store, &entry, &queued)? {
+    match core.link.store_and_send(store, entry, || core.sender(None), &queued)? {
         (sequence, Sent::Now) => Ok((sequence, Ok(()))),
-        (sequence, Sent::Later) => Ok((sequence, send_later(core, sequence, &entry, &queued))),
+        (sequence, Sent::Later) => Ok((sequence, send_later(core, sequence, entry, &queued))),
     }
-}
-
-#[inline]
-fn keep(
-    core: &Core,
-    store: &dyn PublishStore,
-    entry: &StoreEntry<'_>,
-    queued: impl Fn(u64),
-) -> Result<(u64, Sent)> {
-    core.link.store_and_send(store, entry, || core.sender(None), queued)
 }
 
 #[cold]

@@ -1,8 +1,8 @@
 //! The callbacks of one client: who they are, and how they are called.
 //!
 //! Every call is made under `catch_unwind` and with no lock of the library held but the callback's own, which keeps two threads
-//! from running it at once. The bookmark store is asked under that of the handler whose messages it records. What goes wrong in one goes to the
-//! exception listener; what goes wrong in that goes nowhere.
+//! from running it at once. The bookmark store is asked under that of the handler whose messages it records. What goes wrong
+//! in one goes to the exception listener; what goes wrong in that goes nowhere.
 
 use std::any::Any;
 use std::collections::VecDeque;

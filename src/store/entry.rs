@@ -291,9 +291,6 @@ impl<'a> StoreEntry<'a> {
     }
 }
 
-/// Room for frames is kept up to so many bytes.
-pub(crate) const KEPT_ROOM: usize = 64 << 10;
-
 /// What the header takes at most besides the texts in it: keys, quotes, command, acknowledgements, numbers.
 const FIXED_PART: usize = 512;
 

@@ -478,7 +478,6 @@ mod tests {
         list.into_iter().find(|(f, _)| *f == field).map(|(_, text)| text)
     }
 
-    /// `wire-protocol` 3.2, points 1 to 6 and 9.
     /// `wire-protocol` 3.2: an empty key is an unknown one, wherever it stands.
     #[test]
     fn an_empty_key_is_no_field() {
@@ -492,6 +491,7 @@ mod tests {
         assert_eq!(Field::of(b""), None);
     }
 
+    /// `wire-protocol` 3.2, points 1 to 6 and 9.
     #[test]
     fn the_reader_accepts_the_tolerant_grammar() {
         let table = [

@@ -12,7 +12,6 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::content::{Content, hand_out};
-use crate::store::entry::KEPT_ROOM;
 use crate::store::sequence::{History, Sequences};
 use crate::store::{PublishStore, PublishStoreResizeHandler, StoreEntry, StoreReplayer};
 
@@ -56,6 +55,9 @@ pub(crate) trait Backing: Send {
         Vec::new()
     }
 }
+
+/// Room for frames is kept up to so many bytes.
+const KEPT_ROOM: usize = 64 << 10;
 
 /// What became of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

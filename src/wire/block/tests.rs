@@ -239,7 +239,11 @@ fn shapes_that_take_turns_cost_no_more_than_one() {
     assert!(block.layouts.len() <= 3000 && block.spans.len() <= 3000 + 3, "{}", block.spans.len());
     let quiet = framed(&[br#"{"c":"p"}"#]);
     block.layouts.reserve(100 * KEPT_LAYOUTS);
+    block.entries.reserve(100 * KEPT_ENTRIES);
+    block.sow_headers.reserve(100 * KEPT_TEXT);
     block.copy_to_front(&quiet);
     block.walk(quiet.len(), MAX_FRAME, &mut HeaderReader::default());
     assert!(block.layouts.capacity() <= KEPT_LAYOUTS, "{}", block.layouts.capacity());
+    assert!(block.entries.capacity() <= KEPT_ENTRIES, "{}", block.entries.capacity());
+    assert!(block.sow_headers.capacity() <= KEPT_TEXT, "{}", block.sow_headers.capacity());
 }
